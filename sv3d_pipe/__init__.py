@@ -1,0 +1,29 @@
+"""img2mesh: one photo in, one textured mesh out (an open SV3D pipeline).
+
+The public names are imported on first use, so that ``import sv3d_pipe`` stays cheap.
+"""
+
+import importlib
+import os
+
+# Two OpenMP pools (torch's and numba's) spin against each other on small machines; a waiting
+# thread must sleep. Read by the OpenMP runtimes when they load, hence before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Image2Mesh": "sv3d_pipe.pipeline",
+    "Config": "sv3d_pipe.config",
+    "Photo": "sv3d_pipe.artifacts",
+    "Views": "sv3d_pipe.artifacts",
+    "Field": "sv3d_pipe.artifacts",
+    "Mesh": "sv3d_pipe.artifacts",
+}
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str):
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

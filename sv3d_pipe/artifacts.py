@@ -1,0 +1,190 @@
+"""What the stages hand to each other: Photo, Views, Field, Mesh. Typed, validated, saved, loaded.
+
+Images are float32 in [0, 1], sRGB, straight alpha. An artifact saves itself into a folder that
+exists and is empty, and loads itself from it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from sv3d_pipe.cameras import Cameras, load_transforms, save_transforms
+
+
+def save_png(path: Path, image: np.ndarray) -> None:
+    """Write a float [H, W, 3 or 4] image in [0, 1] as 8-bit PNG, rounded to nearest."""
+    from PIL import Image
+
+    Image.fromarray((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)).save(path)
+
+
+def load_png(path: Path) -> np.ndarray:
+    """Read a PNG as float32 [H, W, C] in [0, 1]."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.asarray(image, np.float32) / 255.0
+
+
+def on_white(rgba: np.ndarray) -> np.ndarray:
+    """Composite straight-alpha [..., 4] on white: [..., 3]."""
+    alpha = rgba[..., 3:]
+    return rgba[..., :3] * alpha + (1 - alpha)
+
+
+def resize_rgba(rgba: np.ndarray, size: int) -> np.ndarray:
+    """Resize a straight-alpha [H, W, 4] image to size x size; colours are averaged premultiplied.
+
+    Area averaging when shrinking, bicubic when enlarging. Colours where alpha is 0 become 0.
+    """
+    import cv2
+
+    method = cv2.INTER_AREA if size < rgba.shape[0] else cv2.INTER_CUBIC
+    premultiplied = np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], -1)
+    small = np.clip(cv2.resize(premultiplied, (size, size), interpolation=method), 0, 1)
+    alpha = small[..., 3:]
+    rgb = np.where(alpha > 0, small[..., :3] / np.maximum(alpha, 1e-6), 0)
+    return np.concatenate([np.clip(rgb, 0, 1), alpha], -1).astype(np.float32)
+
+
+def _check(name: str, array: np.ndarray, shape: tuple) -> None:
+    fits = array.ndim == len(shape) and all(s is None or s == n for s, n in zip(shape, array.shape))
+    if not fits:
+        raise ValueError(f"{name} must have shape {list(shape)}, got {list(array.shape)}")
+
+
+@dataclass(frozen=True)
+class Photo:
+    """The prepared input.
+
+    Attributes:
+        rgba: [S, S, 4] the object, centred, on transparent background.
+    """
+
+    rgba: np.ndarray
+
+    def __post_init__(self):
+        _check("Photo.rgba", self.rgba, (None, self.rgba.shape[0], 4))
+
+    def save(self, folder: Path) -> None:
+        save_png(folder / "photo.png", self.rgba)
+
+    @classmethod
+    def load(cls, folder: Path) -> Photo:
+        return cls(load_png(folder / "photo.png"))
+
+
+@dataclass(frozen=True)
+class Views:
+    """Pictures of the object with known cameras.
+
+    Attributes:
+        rgba: [N, S, S, 4] frames.
+        cameras: their N cameras.
+        photo: [P, P, 4] the input photo at full size, seen from the LAST camera; None if the last
+            frame is not a photo of higher resolution.
+    """
+
+    rgba: np.ndarray
+    cameras: Cameras
+    photo: np.ndarray | None = None
+
+    def __post_init__(self):
+        _check("Views.rgba", self.rgba, (len(self.cameras), None, self.rgba.shape[1], 4))
+
+    @property
+    def size(self) -> int:
+        return self.rgba.shape[1]
+
+    def save(self, folder: Path) -> None:
+        (folder / "frames").mkdir()
+        names = [f"frames/{i:03d}.png" for i in range(len(self.cameras))]
+        for name, frame in zip(names, self.rgba):
+            save_png(folder / name, frame)
+        save_transforms(folder / "transforms.json", self.cameras, self.size, names)
+        if self.photo is not None:
+            save_png(folder / "photo.png", self.photo)
+
+    @classmethod
+    def load(cls, folder: Path) -> Views:
+        cameras, names = load_transforms(folder / "transforms.json")
+        frames = np.stack([load_png(folder / name) for name in names])
+        photo = folder / "photo.png"
+        return cls(frames, cameras, load_png(photo) if photo.exists() else None)
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A triangle mesh with one colour per vertex.
+
+    Attributes:
+        vertices: [V, 3] float32, world space.
+        faces: [F, 3] int64 vertex indices, counter-clockwise seen from outside.
+        rgb: [V, 3] float32 in [0, 1], sRGB.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    rgb: np.ndarray
+
+    def __post_init__(self):
+        _check("Mesh.vertices", self.vertices, (None, 3))
+        _check("Mesh.faces", self.faces, (None, 3))
+        _check("Mesh.rgb", self.rgb, (len(self.vertices), 3))
+
+    def to_trimesh(self):
+        """The same mesh as a ``trimesh.Trimesh`` (vertices are not merged)."""
+        import trimesh
+
+        colours = (np.clip(self.rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
+        return trimesh.Trimesh(self.vertices, self.faces, vertex_colors=colours, process=False)
+
+    def save(self, folder: Path) -> None:
+        self.to_trimesh().export(folder / "mesh.ply")
+
+    @classmethod
+    def load(cls, folder: Path) -> Mesh:
+        return cls.from_file(folder / "mesh.ply")
+
+    @classmethod
+    def from_file(cls, path: Path) -> Mesh:
+        """Any mesh file that trimesh reads; vertex colours where it has them, grey otherwise."""
+        import trimesh
+
+        mesh = trimesh.load(path, force="mesh", process=False)
+        rgb = np.asarray(mesh.visual.to_color().vertex_colors)[:, :3] / np.float32(255)
+        return cls(mesh.vertices.astype(np.float32), mesh.faces.astype(np.int64), rgb.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Field:
+    """A fitted radiance field and the surface extracted from it.
+
+    Attributes:
+        weights: name -> tensor, the state of ``nerf.field.RadianceField``.
+        shape: the constructor arguments of ``nerf.field.RadianceField``.
+        mesh: the coarse surface.
+    """
+
+    weights: dict
+    shape: dict
+    mesh: Mesh = field(repr=False)
+
+    def save(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        save_file(self.weights, folder / "field.safetensors", metadata={"shape": json.dumps(self.shape)})
+        self.mesh.save(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Field:
+        from safetensors import safe_open
+
+        with safe_open(folder / "field.safetensors", framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+            shape = json.loads(file.metadata()["shape"])
+        return cls(weights, shape, Mesh.load(folder))

@@ -1,0 +1,166 @@
+"""Orbits, cameras and rays: the one page of conventions.
+
+World: glTF axes, right-handed, +y up, +z towards the viewer of the photo, object at the origin.
+Azimuth 0 puts the camera on +z; growing azimuth moves it towards +x, counter-clockwise seen from
+above. Elevation is positive when the camera is above the object.
+``c2w`` is 4x4 with OpenGL camera axes: x right, y up, z back (the camera looks along -z).
+Images are square; row 0 is the top; pixel centres lie at +0.5.
+An orbit has 21 frames and the photo is its LAST frame (azimuth 360 = 0).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+N_FRAMES = 21
+FOV_DEG = 33.8  # SV3D paper, section 3
+RADIUS = 2.0  # SV3D's own units: the visible sphere then has radius RADIUS * sin(FOV / 2) = 0.581
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """N pinhole cameras with one field of view.
+
+    Attributes:
+        c2w: [N, 4, 4] float32 camera-to-world matrices.
+        fov_deg: full field of view of the square image, in degrees.
+    """
+
+    c2w: np.ndarray
+    fov_deg: float = FOV_DEG
+
+    def __post_init__(self):
+        if self.c2w.ndim != 3 or self.c2w.shape[1:] != (4, 4):
+            raise ValueError(f"c2w must have shape [N, 4, 4], got {self.c2w.shape}")
+
+    def __len__(self) -> int:
+        return len(self.c2w)
+
+    def __getitem__(self, index) -> Cameras:
+        """The cameras chosen by a slice, a list or a boolean mask (an int gives one camera, N = 1)."""
+        chosen = [index] if isinstance(index, (int, np.integer)) else index
+        return Cameras(self.c2w[chosen], self.fov_deg)
+
+    @property
+    def origins(self) -> np.ndarray:
+        """[N, 3] camera centres in world space."""
+        return self.c2w[:, :3, 3]
+
+    @property
+    def w2c(self) -> np.ndarray:
+        """[N, 4, 4] world-to-camera matrices."""
+        return np.linalg.inv(self.c2w).astype(np.float32)
+
+    def focal(self, size: int) -> float:
+        """Focal length in pixels of a size x size image."""
+        return 0.5 * size / np.tan(np.radians(self.fov_deg) / 2)
+
+    def rays(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rays through all pixel centres.
+
+        Returns:
+            origins [N, 3] and unit directions [N, size, size, 3], float32, world space.
+        """
+        u = (np.arange(size) + 0.5 - size / 2) / self.focal(size)
+        x, y = np.meshgrid(u, -u)  # [size, size]
+        camera = np.stack([x, y, -np.ones_like(x)], -1)
+        camera /= np.linalg.norm(camera, axis=-1, keepdims=True)
+        world = np.einsum("nij,hwj->nhwi", self.c2w[:, :3, :3], camera)
+        return self.origins, world.astype(np.float32)
+
+    def project(self, points: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """World points to pixels.
+
+        Args:
+            points: [P, 3] world coordinates.
+            size: image side in pixels.
+        Returns:
+            xy [N, P, 2] pixel coordinates (pixel centres at +0.5, y down) and depth [N, P] along
+            the viewing axis (positive in front of the camera).
+        """
+        w2c = self.w2c
+        camera = np.einsum("nij,pj->npi", w2c[:, :3, :3], points) + w2c[:, None, :3, 3]
+        depth = -camera[..., 2]
+        scale = self.focal(size) / depth
+        xy = np.stack([camera[..., 0] * scale, -camera[..., 1] * scale], -1) + size / 2
+        return xy, depth
+
+    @property
+    def visible_radius(self) -> float:
+        """Radius of the largest sphere around the origin that every camera sees whole."""
+        distance = np.linalg.norm(self.origins, axis=-1)
+        return float(distance.min() * np.sin(np.radians(self.fov_deg) / 2))
+
+
+def orbit(
+    azimuth_deg: np.ndarray, elevation_deg: np.ndarray, radius: float = RADIUS, fov_deg: float = FOV_DEG
+) -> Cameras:
+    """Cameras on a sphere around the origin, looking at it, +y up.
+
+    Args:
+        azimuth_deg: [N] degrees; 0 is +z, 90 is +x.
+        elevation_deg: [N] or scalar degrees in (-90, 90).
+        radius: distance to the origin.
+    """
+    azimuth = np.radians(np.asarray(azimuth_deg, np.float64))
+    elevation = np.radians(np.broadcast_to(np.asarray(elevation_deg, np.float64), azimuth.shape))
+    back = np.stack(
+        [np.cos(elevation) * np.sin(azimuth), np.sin(elevation), np.cos(elevation) * np.cos(azimuth)], -1
+    )  # [N, 3] from the origin to the camera
+    right = np.stack([np.cos(azimuth), np.zeros_like(azimuth), -np.sin(azimuth)], -1)
+    c2w = np.tile(np.eye(4), (len(azimuth), 1, 1))
+    c2w[:, :3, :3] = np.stack([right, np.cross(back, right), back], -1)
+    c2w[:, :3, 3] = radius * back
+    return Cameras(c2w.astype(np.float32), fov_deg)
+
+
+def orbit_azimuths(n_frames: int = N_FRAMES) -> np.ndarray:
+    """[n_frames] degrees, evenly spaced, ending at 0 (the photo): 360/21, 720/21, ..., 0 for 21."""
+    return np.arange(1, n_frames + 1) * (360.0 / n_frames) % 360.0
+
+
+def orbit_angles(
+    kind: str, elevation_deg: float, amplitude_deg: float = 30.0, n_frames: int = N_FRAMES
+) -> tuple[np.ndarray, np.ndarray]:
+    """Azimuths and elevations of an orbit whose last frame is the photo.
+
+    Args:
+        kind: "static" keeps the photo's elevation; "sine" adds amplitude * sin(azimuth)
+            (SV3D paper, section 4: amplitude 30 reconstructs best).
+        elevation_deg: elevation of the photo.
+    Returns:
+        azimuth_deg [n_frames] in [0, 360) and elevation_deg [n_frames], clamped to +-89.
+    """
+    azimuth_deg = orbit_azimuths(n_frames)
+    swing = {"static": 0.0, "sine": amplitude_deg}[kind] * np.sin(np.radians(azimuth_deg))
+    return azimuth_deg, np.clip(elevation_deg + swing, -89.0, 89.0)
+
+
+def save_transforms(path: Path, cameras: Cameras, size: int, names: list[str]) -> None:
+    """Write cameras as a nerfstudio / instant-ngp ``transforms.json``."""
+    document = {
+        "camera_model": "OPENCV",
+        "camera_angle_x": float(np.radians(cameras.fov_deg)),
+        "fl_x": cameras.focal(size),
+        "fl_y": cameras.focal(size),
+        "cx": size / 2,
+        "cy": size / 2,
+        "w": size,
+        "h": size,
+        "frames": [
+            {"file_path": name, "transform_matrix": c2w.tolist()} for name, c2w in zip(names, cameras.c2w)
+        ],
+    }
+    path.write_text(json.dumps(document, indent=1))
+
+
+def load_transforms(path: Path) -> tuple[Cameras, list[str]]:
+    """Read what :func:`save_transforms` wrote: the cameras and each frame's file name."""
+    document = json.loads(path.read_text())
+    c2w = np.array([frame["transform_matrix"] for frame in document["frames"]], np.float32)
+    fov_deg = float(np.degrees(document["camera_angle_x"]))
+    return Cameras(c2w, fov_deg), [frame["file_path"] for frame in document["frames"]]

@@ -1,0 +1,213 @@
+"""Every setting of the pipeline: one frozen dataclass per stage, three presets, overrides.
+
+A field states its default, its type and its help once; ``--help``, the cache key, ``img2mesh
+config`` and the run's record are all made from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sv3d_pipe.errors import UserError
+
+
+def option(default: Any, help: str, *, at_least: float | None = None, at_most: float | None = None) -> Any:
+    """A config field: its default, its help and, for numbers, the range it must lie in."""
+    return dataclasses.field(
+        default=default, metadata={"help": help, "at_least": at_least, "at_most": at_most}
+    )
+
+
+@dataclass(frozen=True)
+class PrepConfig:
+    """Cut the object out of the photo and centre it."""
+
+    matte: Literal["auto", "alpha", "offline", "rembg"] = option(
+        "auto", "Where the cut-out comes from: the file's alpha, the offline matte, or rembg; auto tries in turn."
+    )
+    fill: float = option(
+        0.8, "Share of the frame's side that the object's longer side fills.", at_least=0.2, at_most=1.0
+    )
+    size: int = option(576, "Side of the prepared picture in pixels.", at_least=64, at_most=2048)
+
+
+@dataclass(frozen=True)
+class OrbitConfig:
+    """Paint 21 views around the object with a video diffusion model."""
+
+    model: str = option("mini", "Orbit model: mini (built in), or the path of a model folder.")
+    kind: Literal["sine", "static"] = option("sine", "Camera path: elevation swings by a sine, or stays.")
+    elevation_deg: float = option(
+        10.0, "Elevation from which the photo was taken, in degrees.", at_least=-80, at_most=80
+    )
+    amplitude_deg: float = option(30.0, "Swing of the sine orbit in degrees.", at_least=0, at_most=80)
+    steps: int = option(10, "Sampling steps.", at_least=1, at_most=200)
+    guidance: float = option(1.5, "Largest guidance scale, reached at the back view.", at_least=1, at_most=20)
+
+
+@dataclass(frozen=True)
+class NerfConfig:
+    """Fit a hash-grid radiance field to the views and take its surface."""
+
+    steps: int = option(600, "Training steps.", at_least=1, at_most=100_000)
+    samples: int = option(16_384, "Samples along rays per step.", at_least=256, at_most=2**22)
+    levels: int = option(12, "Levels of the hash grid.", at_least=1, at_most=24)
+    table_log2: int = option(16, "Log2 of the hash table's size per level.", at_least=8, at_most=24)
+    finest: int = option(256, "Resolution of the finest level.", at_least=16, at_most=4096)
+    photo_weight: float = option(3.0, "Weight of the photo's rays beside the other views' rays.", at_least=0)
+    mask_weight: float = option(0.2, "Weight of the mask loss.", at_least=0)
+    surface: int = option(128, "Voxels per side of the fused surface.", at_least=16, at_most=512)
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """Refine the surface as a deformable tetrahedral grid (DMTet) with soft-masked SDS at the end."""
+
+    steps: int = option(100, "Optimisation steps.", at_least=1, at_most=100_000)
+    grid: int = option(64, "Cells per side of the tetrahedral grid.", at_least=8, at_most=256)
+    views_per_step: int = option(4, "Views rendered in each step.", at_least=1, at_most=21)
+    learning_rate: float = option(0.01, "Adam's learning rate, in grid cells for the geometry.", at_least=0)
+    mask_weight: float = option(1.0, "Weight of the silhouette loss.", at_least=0)
+    color_weight: float = option(1.0, "Weight of the colour loss.", at_least=0)
+    normal_weight: float = option(0.05, "Weight of the agreement of neighbouring face normals.", at_least=0)
+    smooth_weight: float = option(0.05, "Weight of the SDF's smoothness.", at_least=0)
+    sds: bool = option(True, "Soft-masked score distillation by the orbit model in the last fifth of the steps.")
+    sds_weight: float = option(0.01, "Weight of the distillation gradient.", at_least=0)
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Clean, unwrap and texture the mesh; write the files."""
+
+    format: str = option("glb", "Files to write, comma separated: glb, obj, ply, stl.")
+    faces: int = option(20_000, "Simplify to at most this many faces.", at_least=100, at_most=1_000_000)
+    texture: int = option(1024, "Side of the texture in pixels.", at_least=64, at_most=8192)
+    turntable: bool = option(True, "Also write a turntable video and contact sheet.")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All stages' settings. Build one with :meth:`preset` and :meth:`replace`."""
+
+    prep: PrepConfig = PrepConfig()
+    orbit: OrbitConfig = OrbitConfig()
+    nerf: NerfConfig = NerfConfig()
+    refine: RefineConfig = RefineConfig()
+    export: ExportConfig = ExportConfig()
+
+    @classmethod
+    def preset(cls, name: str) -> Config:
+        """The settings named draft (about a minute on two cores), standard or quality."""
+        if name not in PRESETS:
+            raise UserError(f"There is no preset {name!r}; choose one of {', '.join(PRESETS)}.")
+        return cls().replace(PRESETS[name])
+
+    def replace(self, values: dict[str, Any]) -> Config:
+        """A copy with dotted names replaced, e.g. ``{"nerf.steps": 800}``.
+
+        Values may be strings (they are read by the field's type). Raises UserError for an unknown
+        name, a wrong type or a value out of range.
+        """
+        stages = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        for name, value in values.items():
+            stage, _, key = name.partition(".")
+            known = [f"{s}.{f.name}" for s, c in stages.items() for f in dataclasses.fields(c)]
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 1)
+                hint = f" Did you mean {close[0]}?" if close else " `img2mesh config` lists all."
+                raise UserError(f"There is no option {name!r}.{hint}")
+            stages[stage] = dataclasses.replace(stages[stage], **{key: read_value(stages[stage], key, value)})
+        return Config(**stages)
+
+    def flat(self) -> dict[str, Any]:
+        """All settings by dotted name."""
+        return {
+            f"{stage.name}.{key}": value
+            for stage in dataclasses.fields(self)
+            for key, value in dataclasses.asdict(getattr(self, stage.name)).items()
+        }
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "draft": {},
+    "standard": {
+        "nerf.steps": 2000,
+        "nerf.surface": 160,
+        "refine.steps": 400,
+        "refine.grid": 80,
+        "export.texture": 2048,
+    },
+    "quality": {
+        "nerf.steps": 6000,
+        "nerf.samples": 65_536,
+        "nerf.levels": 16,
+        "nerf.table_log2": 18,
+        "nerf.finest": 512,
+        "nerf.surface": 256,
+        "refine.steps": 1000,
+        "refine.grid": 128,
+        "export.faces": 50_000,
+        "export.texture": 2048,
+    },
+}
+
+
+def read_value(config: Any, key: str, value: Any) -> Any:
+    """``value`` as the type of the field ``key`` of a stage config, checked against its range."""
+    spec = {f.name: f for f in dataclasses.fields(config)}[key]
+    kind = typing.get_type_hints(type(config))[key]
+    name = f"{type(config).__name__.removesuffix('Config').lower()}.{key}"
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        if value not in choices:
+            raise UserError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
+        return value
+    if kind is bool:
+        words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+        if str(value).lower() not in words:
+            raise UserError(f"{name} must be true or false, not {value!r}.")
+        return words[str(value).lower()]
+    try:
+        if isinstance(value, bool) or (kind is int and float(value) != int(float(value))):
+            raise ValueError
+        number = value if kind is str else (int(float(value)) if kind is int else float(value))
+    except (ValueError, TypeError, OverflowError):
+        word = {int: "a whole number", float: "a number"}[kind]
+        raise UserError(f"{name} must be {word}, not {value!r}.") from None
+    low, high = spec.metadata["at_least"], spec.metadata["at_most"]
+    if (low is not None and not number >= low) or (high is not None and not number <= high):
+        bounds = " and ".join(
+            text for text, bound in ((f"at least {low}", low), (f"at most {high}", high)) if bound is not None
+        )
+        raise UserError(f"{name} must be {bounds}, not {value}.")
+    return number
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """Dotted settings from a TOML file with one table per stage. Raises UserError if unreadable."""
+    try:
+        document = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"Cannot read the config file {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"The config file {path} is not valid TOML: {error}.") from None
+    flat = {}
+    for stage, table in document.items():
+        if not isinstance(table, dict):
+            raise UserError(f"In {path}, {stage!r} must be a table such as [nerf].")
+        flat.update({f"{stage}.{key}": value for key, value in table.items()})
+    return flat
+
+
+def stable_hash(value: Any) -> str:
+    """SHA-256 of a JSON-able value, the same on every machine and run."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,92 @@
+"""What a stage is given besides its config and inputs: device, seed, progress, a place to resume from."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Bar(Protocol):
+    """One progress bar. ``metric`` is the short text shown behind it, e.g. ``"31.2 dB"``."""
+
+    def update(self, advance: int = 1, metric: str | None = None) -> None: ...
+
+
+class SilentBar:
+    def update(self, advance: int = 1, metric: str | None = None) -> None:
+        pass
+
+
+@contextmanager
+def _silent_bar(title: str, total: int):
+    yield SilentBar()
+
+
+class Checkpoint:
+    """State inside one long stage, so that a killed run goes on where it was.
+
+    Args:
+        path: file to keep the state in; None keeps nothing.
+        every_s: seconds between two writes.
+    """
+
+    def __init__(self, path: Path | None = None, every_s: float = 20.0):
+        self.path = path
+        self.every_s = every_s
+        self._last = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """The last state saved, or None. Only tensors and plain values are read back."""
+        import torch
+
+        if self.path is None or not self.path.exists():
+            return None
+        return torch.load(self.path, weights_only=True)
+
+    def save(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Write ``state()`` if the last write is long enough ago (atomically: no half file)."""
+        import torch
+
+        if self.path is None or time.monotonic() - self._last < self.every_s:
+            return
+        partial = self.path.with_suffix(".partial")
+        torch.save(state(), partial)
+        partial.replace(self.path)
+        self._last = time.monotonic()
+
+
+@dataclass
+class Context:
+    """The surroundings of a stage.
+
+    Attributes:
+        device: "cpu", "cuda" or "cuda:N".
+        seed: every random number of a stage comes from :meth:`generator`.
+        bar: opens a progress bar: ``with context.bar("nerf", total=600) as bar: bar.update(1, "31 dB")``.
+        warnings: sentences for the user; printed and kept in the stage's record.
+        checkpoint: in-stage state for resuming.
+    """
+
+    device: str = "cpu"
+    seed: int = 23
+    bar: Callable[[str, int], Any] = _silent_bar
+    warnings: list[str] = field(default_factory=list)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+
+    def warn(self, sentence: str) -> None:
+        self.warnings.append(sentence)
+
+    def generator(self, name: str) -> torch.Generator:
+        """A torch generator on ``device``, seeded by the run's seed and ``name`` (stage, purpose)."""
+        import torch
+
+        digest = hashlib.sha256(f"{self.seed}:{name}".encode()).digest()
+        return torch.Generator(self.device).manual_seed(int.from_bytes(digest[:7], "big"))

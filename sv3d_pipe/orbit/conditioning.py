@@ -1,0 +1,119 @@
+"""What an SV3D-type model is told beside the noisy frames, and how strongly: poses, noise, guidance."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from sv3d_pipe.artifacts import on_white
+
+CLIP_SIZE = 224
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def pose_radians(azimuth_deg: np.ndarray, elevation_deg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Camera angles as sv3d-p takes them.
+
+    Args:
+        azimuth_deg, elevation_deg: [T] degrees; the last frame is the photo.
+    Returns:
+        polar [T] = 90 degrees - elevation, and azimuth [T] relative to the last frame, in
+        [0, 2 pi); both float64 radians.
+    """
+    azimuth = np.asarray(azimuth_deg, np.float64)
+    relative = (azimuth - azimuth[-1]) % 360.0
+    return np.radians(90.0 - np.asarray(elevation_deg, np.float64)), np.radians(relative)
+
+
+def time_ids(
+    azimuth_deg: np.ndarray,  # [T]
+    elevation_deg: np.ndarray,  # [T]
+    cond_aug: float,
+) -> torch.Tensor:  # [T, 3]
+    """Per frame: noise added to the photo, polar angle, azimuth (radians), in sv3d-p's order."""
+    polar, azimuth = pose_radians(azimuth_deg, elevation_deg)
+    return torch.from_numpy(np.stack([np.full_like(polar, cond_aug), polar, azimuth], -1)).float()
+
+
+def sinusoid(
+    values: torch.Tensor,  # [...]
+    width: int,
+) -> torch.Tensor:  # [..., width]
+    """Cosines, then sines, of values * 10000^(-i / (width / 2)), i = 0 .. width / 2 - 1."""
+    half = width // 2
+    frequencies = torch.exp(torch.arange(half, device=values.device) * (-math.log(10_000.0) / half))
+    angles = values.float()[..., None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], -1)
+
+
+def triangle_scales(n_frames: int, max_scale: float) -> torch.Tensor:
+    """[n_frames] guidance scales: 1 at both ends, ``max_scale`` in the middle, linear between (SV3D)."""
+    position = torch.linspace(0, 1, n_frames) if n_frames > 1 else torch.zeros(1)
+    return 1 + (max_scale - 1) * (1 - (2 * position - 1).abs())
+
+
+def edm_scalings(
+    sigma: torch.Tensor | float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Preconditioning for velocity prediction (SVD, arXiv 2311.15127, appendix D.1).
+
+    The denoised picture is c_skip * x + c_out * network(c_in * x, c_noise), x = clean + sigma * noise.
+
+    Returns:
+        c_skip, c_out, c_in, c_noise, each shaped as ``sigma``.
+    """
+    sigma = torch.as_tensor(sigma)
+    total = sigma**2 + 1
+    return 1 / total, -sigma / total.sqrt(), 1 / total.sqrt(), sigma.log() / 4
+
+
+def as_rgba(image: Image.Image | np.ndarray) -> np.ndarray:
+    """A square RGBA image as [S, S, 4] float32 in [0, 1]. Raises ValueError for other shapes."""
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert("RGBA"))
+    if image.ndim != 3 or image.shape[0] != image.shape[1] or image.shape[2] != 4:
+        raise ValueError(f"image must be square with four channels, got {list(image.shape)}")
+    return image.astype(np.float32) / 255 if image.dtype == np.uint8 else image.astype(np.float32)
+
+
+def photo_on_white(
+    rgba: np.ndarray,  # [S, S, 4] in [0, 1], straight alpha
+    size: int,
+) -> np.ndarray:  # [size, size, 3] in [0, 1], multiples of 1/255
+    """The photo as the RGB models saw it: Lanczos on 8-bit RGBA, white behind, cut to 8 bits."""
+    image = Image.fromarray((rgba * 255 + 0.5).astype(np.uint8))
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.LANCZOS)
+    white = on_white(np.asarray(image, np.float32) / 255)
+    return (white * 255).astype(np.uint8).astype(np.float32) / 255
+
+
+def clip_pixels(
+    image: torch.Tensor,  # [N, 3, S, S] in [-1, 1], S > 224
+) -> torch.Tensor:  # [N, 3, 224, 224]
+    """Input of the CLIP image tower: blurred, shrunk (bicubic, corners aligned), normalised; no crop."""
+    mean, std = (torch.tensor(v, device=image.device)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
+    small = F.interpolate(
+        _blur(image.float(), image.shape[-1] / CLIP_SIZE),
+        (CLIP_SIZE, CLIP_SIZE),
+        mode="bicubic",
+        align_corners=True,
+    )
+    return ((small + 1) / 2 - mean) / std
+
+
+def _blur(image: torch.Tensor, factor: float) -> torch.Tensor:
+    """Gaussian of deviation (factor - 1) / 2, cut at two deviations: the antialiasing of CLIP's resize."""
+    sigma = max((factor - 1) / 2, 0.001)
+    radius = int(max(4 * sigma, 3)) // 2
+    offset = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
+    kernel = torch.exp(-(offset**2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).expand(image.shape[1], 1, 1, -1)
+    padded = F.pad(image, (radius,) * 4, mode="reflect")
+    rows = F.conv2d(padded, kernel, groups=image.shape[1])
+    return F.conv2d(rows, kernel.transpose(2, 3), groups=image.shape[1])

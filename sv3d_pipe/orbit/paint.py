@@ -1,0 +1,103 @@
+"""The orbit stage: the photo becomes 21 views with known cameras."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from sv3d_pipe.artifacts import Photo, Views, on_white, resize_rgba
+from sv3d_pipe.cameras import orbit, orbit_angles
+from sv3d_pipe.config import OrbitConfig
+from sv3d_pipe.context import Context
+from sv3d_pipe.orbit.conditioning import photo_on_white
+from sv3d_pipe.orbit.models import load_pipeline
+
+BACKGROUND_TOLERANCE = 0.06  # largest distance from white, per channel, that still counts as background
+
+
+def paint(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, dict[str, Any]]:
+    """Paint the views around the photo's object.
+
+    Returns:
+        Views at the model's resolution, the last one the photo; and metrics: ``photo_psnr_db``, the
+        model's own picture of the photo's view against the photo, on white.
+    """
+    pipeline = load_pipeline(config.model, context.device)
+    kind = config.kind
+    if kind == "sine" and not pipeline.takes_pose:
+        kind = "static"
+        context.warn(f"The orbit model {config.model} takes no camera poses, so the orbit is static.")
+    azimuth_deg, elevation_deg = orbit_angles(kind, config.elevation_deg, config.amplitude_deg)
+    target = _photo_at(pipeline.size, photo, with_alpha=pipeline.paints_alpha)  # [S, S, 3]
+
+    with context.bar("orbit", config.steps) as bar:
+
+        def report(pipe, index: int, timestep: torch.Tensor, tensors: dict) -> dict:
+            own = pipe.decode_frames(tensors["denoised"][-1:])[0].cpu().numpy()
+            bar.update(1, f"{psnr_db(_white(own), target):.1f} dB")
+            return {}
+
+        output = pipeline(
+            photo.rgba,
+            azimuth_deg,
+            elevation_deg,
+            num_inference_steps=config.steps,
+            max_guidance_scale=config.guidance,
+            generator=context.generator("orbit"),
+            callback_on_step_end=report,
+            callback_on_step_end_tensor_inputs=("denoised",),
+        )
+    frames = output.frames if pipeline.paints_alpha else np.stack([cut_from_white(f) for f in output.frames])
+    frames[-1] = resize_rgba(photo.rgba, pipeline.size)
+    metrics = {
+        "photo_psnr_db": round(psnr_db(_white(output.own_last_frame), target), 2),
+        "coverage": round(float(frames[..., 3].mean()), 4),
+        "frames": len(frames),
+        "size": pipeline.size,
+        "kind": kind,
+    }
+    return Views(frames, orbit(azimuth_deg, elevation_deg), photo.rgba), metrics
+
+
+def psnr_db(
+    image: np.ndarray,  # [S, S, 3] in [0, 1]
+    target: np.ndarray,  # [S, S, 3]
+) -> float:
+    """Peak signal-to-noise ratio in decibels, at most 99 (equal images)."""
+    error = float(np.mean((np.asarray(image, np.float64) - target) ** 2))
+    return min(99.0, float(-10 * np.log10(max(error, 1e-12))))
+
+
+def cut_from_white(
+    rgb: np.ndarray,  # [S, S, 3] in [0, 1], the object on white
+) -> np.ndarray:  # [S, S, 4] straight alpha
+    """Estimate the alpha of a picture painted on white.
+
+    Background is what is nearly white and connected with the border; holes that the object encloses
+    stay opaque. Where object and background meet, alpha is the pixel's distance from white as a
+    share of that of the object nearby, and white is taken out of the color.
+    """
+    distance = 1 - rgb.min(-1)  # [S, S]
+    pale = (distance < BACKGROUND_TOLERANCE).astype(np.uint8)
+    _, labels = cv2.connectedComponents(np.pad(pale, 1, constant_values=1), connectivity=4)
+    background = (labels == labels[0, 0])[1:-1, 1:-1]
+    disc = np.ones((3, 3), np.uint8)
+    rim = cv2.dilate(background.astype(np.uint8), disc).astype(bool) & ~background
+    inside = np.where(rim | background, 0, distance).astype(np.float32)
+    nearby = cv2.dilate(inside, np.ones((5, 5), np.uint8))
+    share = np.where(nearby > 0, distance / np.maximum(nearby, 1e-3), 1.0)
+    alpha = np.where(background, 0.0, np.where(rim, np.clip(share, 0, 1), 1.0))[..., None]
+    color = np.where(alpha > 0, (rgb - (1 - alpha)) / np.maximum(alpha, 1e-3), 0)
+    return np.concatenate([np.clip(color, 0, 1), alpha], -1).astype(np.float32)
+
+
+def _white(frame: np.ndarray) -> np.ndarray:
+    return on_white(frame) if frame.shape[-1] == 4 else frame
+
+
+def _photo_at(size: int, photo: Photo, with_alpha: bool) -> np.ndarray:
+    """[size, size, 3] the photo on white as the model was given it."""
+    return on_white(resize_rgba(photo.rgba, size)) if with_alpha else photo_on_white(photo.rgba, size)

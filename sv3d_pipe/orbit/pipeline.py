@@ -1,0 +1,309 @@
+"""StableVideo3DPipeline: one photo to an orbit of frames around the object (SV3D, arXiv 2403.12008).
+
+The road through :meth:`StableVideo3DPipeline.__call__` is that of the released sampling code:
+same conditions, same noise levels, same order of random draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    EulerDiscreteScheduler,
+    UNetSpatioTemporalConditionModel,
+)
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+
+from sv3d_pipe.artifacts import resize_rgba
+from sv3d_pipe.cameras import N_FRAMES, orbit_azimuths
+from sv3d_pipe.orbit.conditioning import as_rgba, clip_pixels, photo_on_white, time_ids, triangle_scales
+
+# from_pretrained resolves these two by name among the modules already imported.
+from sv3d_pipe.orbit.pixels import PixelCodec
+from sv3d_pipe.orbit.volume import VolumeDenoiser
+
+OUTPUT_TYPES = ("np", "pt", "pil", "latent")
+
+
+def euler_scheduler() -> EulerDiscreteScheduler:
+    """EDM Euler sampling from sigma 700 to 0.002 (rho 7), velocity prediction, timestep ln(sigma) / 4."""
+    return EulerDiscreteScheduler(
+        prediction_type="v_prediction",
+        timestep_type="continuous",
+        timestep_spacing="leading",
+        use_karras_sigmas=True,
+        sigma_min=0.002,
+        sigma_max=700.0,
+    )
+
+
+@dataclass(frozen=True)
+class PhotoCondition:
+    """The photo as the denoiser sees it.
+
+    Attributes:
+        latents: [1, 4, h, w], not scaled by the VAE's factor.
+        token: [1, 1, C] CLIP image embedding, or None for models without an image encoder.
+    """
+
+    latents: torch.Tensor
+    token: torch.Tensor | None
+
+
+@dataclass
+class StableVideo3DPipelineOutput(BaseOutput):
+    """What the pipeline returns.
+
+    Attributes:
+        frames: [T, S, S, C], C = 4 (straight-alpha RGBA) with a PixelCodec and 3 (RGB on white) with
+            a VAE; the last frame is the photo. In [0, 1] for "np" and "pt"; a list of T images for
+            "pil"; [T, 4, h, w] latents, nothing replaced, for "latent".
+        own_last_frame: the model's own picture of the photo's view, in the type of one frame.
+    """
+
+    frames: np.ndarray | torch.Tensor | list[Image.Image]
+    own_last_frame: np.ndarray | torch.Tensor | Image.Image
+
+
+class StableVideo3DPipeline(DiffusionPipeline):
+    """Paints an orbit of views around the object of a photo.
+
+    Args:
+        vae: ``PixelCodec`` (RGBA) or ``AutoencoderKL`` (RGB on white).
+        unet: any module with the call of ``UNetSpatioTemporalConditionModel``: ``(sample [B, T, 8, h,
+            w], timestep, encoder_hidden_states [B, 1, C] or None, added_time_ids [B, T, 3],
+            return_dict=False) -> ([B, T, 4, h, w],)``, predicting velocity. The time ids hold, per
+            frame, noise on the photo, polar angle and azimuth in radians; a stock UNet without
+            pose (sv3d-u) is given [B, 1], the noise on the photo.
+        scheduler: see :func:`euler_scheduler`.
+        image_encoder: ``CLIPVisionModelWithProjection``; None for models that need no token.
+    """
+
+    model_cpu_offload_seq = "image_encoder->unet->vae"
+    _optional_components = ["image_encoder"]
+    _callback_tensor_inputs = ["latents", "denoised"]
+
+    def __init__(
+        self,
+        vae: PixelCodec | AutoencoderKL,
+        unet: VolumeDenoiser | torch.nn.Module,
+        scheduler: EulerDiscreteScheduler,
+        image_encoder: torch.nn.Module | None = None,
+    ):
+        super().__init__()
+        self.register_modules(vae=vae, unet=unet, scheduler=scheduler, image_encoder=image_encoder)
+        if type(unet) is UNetSpatioTemporalConditionModel and self.takes_pose:
+            raise ValueError(
+                "diffusers' UNetSpatioTemporalConditionModel takes no pose per frame (sv3d-p needs one)."
+            )
+
+    @property
+    def takes_pose(self) -> bool:
+        """False for a UNet whose extra numbers are the noise on the photo alone (sv3d-u)."""
+        width = getattr(self.unet.config, "projection_class_embeddings_input_dim", None)
+        return width is None or width > self.unet.config.addition_time_embed_dim
+
+    @property
+    def paints_alpha(self) -> bool:
+        """True when frames are RGBA, False when they are RGB on white (a VAE)."""
+        return not isinstance(self.vae, AutoencoderKL)
+
+    @property
+    def size(self) -> int:
+        """Side of the frames in pixels."""
+        if not self.paints_alpha:
+            return self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return self.vae.config.size
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Image.Image | np.ndarray,
+        azimuth_deg: np.ndarray | None = None,
+        elevation_deg: np.ndarray | float = 10.0,
+        num_inference_steps: int = 50,
+        max_guidance_scale: float = 2.5,
+        cond_aug: float = 1e-5,
+        generator: torch.Generator | None = None,
+        output_type: str = "np",
+        callback_on_step_end: Callable[[Any, int, torch.Tensor, dict], dict] | None = None,
+        callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",),
+        return_dict: bool = True,
+    ) -> StableVideo3DPipelineOutput | tuple:
+        """Paint the orbit.
+
+        Args:
+            image: the object on transparent background, centred: an image or [S, S, 4] (float in
+                [0, 1] or uint8).
+            azimuth_deg: [T] degrees, counter-clockwise seen from above; the last frame is the photo.
+                None: 21 frames, evenly spaced.
+            elevation_deg: [T] or one number, degrees, positive above the object.
+            max_guidance_scale: largest scale, reached by the middle frame, falling to 1 at both ends;
+                1 saves the unconditional half of the work.
+            cond_aug: deviation of the noise added to the photo, which lies in [-1, 1].
+            output_type: "np", "pt", "pil" or "latent".
+            callback_on_step_end: called with (pipeline, step, timestep, tensors) after each step; it
+                returns the tensors it changed.
+            callback_on_step_end_tensor_inputs: of "latents" and "denoised" (this step's estimate of
+                the clean latents).
+        Returns:
+            StableVideo3DPipelineOutput, or its values as a tuple.
+        Raises:
+            ValueError: for arguments outside these ranges.
+        """
+        # 1. Check inputs
+        rgba = as_rgba(image)
+        azimuth_deg = orbit_azimuths(N_FRAMES) if azimuth_deg is None else np.asarray(azimuth_deg, np.float64)
+        elevation_deg = np.broadcast_to(np.asarray(elevation_deg, np.float64), azimuth_deg.shape)
+        self._check(num_inference_steps, max_guidance_scale, output_type, callback_on_step_end_tensor_inputs)
+        device = self._execution_device
+
+        # 2. Encode the photo (the first random draw)
+        photo = self.encode_photo(rgba, cond_aug, generator)
+
+        # 3. Poses and guidance
+        ids = time_ids(azimuth_deg, elevation_deg, cond_aug).to(device)  # [T, 3]
+        scales = triangle_scales(len(ids), max_guidance_scale).to(device) if max_guidance_scale > 1 else None
+
+        # 4. Noise levels
+        self.scheduler.set_timesteps(num_inference_steps, device=device)
+
+        # 5. Start from noise (the second random draw)
+        shape = (len(ids), *photo.latents.shape[1:])
+        latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
+        latents = latents * self.scheduler.init_noise_sigma
+
+        # 6. Denoise
+        with self.progress_bar(total=num_inference_steps) as bar:
+            for i, t in enumerate(self.scheduler.timesteps):
+                scaled = self.scheduler.scale_model_input(latents, t)
+                velocity = self.predict_velocity(scaled, t, photo, ids, scales)
+                step = self.scheduler.step(velocity, t, latents)
+                latents = step.prev_sample
+                if callback_on_step_end is not None:
+                    tensors = {"latents": latents, "denoised": step.pred_original_sample}
+                    chosen = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
+                    latents = callback_on_step_end(self, i, t, chosen).get("latents", latents)
+                bar.update()
+
+        # 7. Decode; the photo takes the last frame's place
+        result = self._output(latents, rgba, output_type)
+        self.maybe_free_model_hooks()
+        return result if return_dict else result.to_tuple()
+
+    def encode_photo(
+        self,
+        rgba: np.ndarray,  # [S, S, 4] float32 in [0, 1]
+        cond_aug: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> PhotoCondition:
+        """The photo's latent, with noise on the picture in [-1, 1], and its CLIP token, without.
+
+        With a PixelCodec the latent is the picture, so the noise goes there.
+        """
+        device = self._execution_device
+        if not self.paints_alpha:
+            white = torch.from_numpy(photo_on_white(rgba, self.size)).to(device)
+            picture = (white * 2 - 1).permute(2, 0, 1)[None]  # [1, 3, S, S]
+        else:
+            picture = self.vae.encode(torch.from_numpy(rgba).to(device).permute(2, 0, 1)[None])
+        noise = randn_tensor(picture.shape, generator=generator, device=device) if cond_aug > 0 else 0.0
+        noisy = picture + cond_aug * noise
+        if not self.paints_alpha:
+            noisy = self.vae.encode(noisy.to(self.vae.dtype)).latent_dist.mode()
+        token = None
+        if self.image_encoder is not None:
+            token = self.image_encoder(clip_pixels(picture).to(self.image_encoder.dtype)).image_embeds[
+                :, None
+            ]
+        return PhotoCondition(noisy.float(), token)
+
+    def predict_velocity(
+        self,
+        scaled: torch.Tensor,  # [T, 4, h, w] noisy latents * c_in
+        timestep: torch.Tensor | float,  # ln(sigma) / 4
+        photo: PhotoCondition,
+        ids: torch.Tensor,  # [T, 3] from conditioning.time_ids
+        scales: torch.Tensor | None,  # [T] guidance per frame; None: conditional only
+    ) -> torch.Tensor:  # [T, 4, h, w]
+        """One call of the denoiser; under guidance the unconditional rows come first.
+
+        Without condition the photo's latent and token are 0; noise level and poses stay.
+        """
+        image = photo.latents.expand(len(scaled), -1, -1, -1)
+        images = [image] if scales is None else [torch.zeros_like(image), image]
+        sample = torch.stack([torch.cat([scaled, row], 1) for row in images])  # [B, T, 8, h, w]
+        tokens = photo.token
+        if tokens is not None and scales is not None:
+            tokens = torch.cat([torch.zeros_like(tokens), tokens])
+        ids = ids if self.takes_pose else ids[0, :1]
+        velocity = self.unet(
+            sample.to(self.unet.dtype),
+            timestep,
+            encoder_hidden_states=None if tokens is None else tokens.to(self.unet.dtype),
+            added_time_ids=ids.expand(len(sample), *ids.shape),
+            return_dict=False,
+        )[0].float()
+        if scales is None:
+            return velocity[0]
+        unconditional, conditional = velocity
+        return unconditional + scales[:, None, None, None] * (conditional - unconditional)
+
+    def encode_frames(
+        self,
+        rgba: torch.Tensor,  # [N, S, S, 4] in [0, 1], straight alpha
+    ) -> torch.Tensor:  # [N, 4, h, w]
+        """Frames to the latents that are denoised; differentiable. S must be ``self.size`` with a VAE."""
+        rgba = rgba.permute(0, 3, 1, 2)
+        if self.paints_alpha:
+            return self.vae.encode(rgba)
+        white = rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:]
+        latents = self.vae.encode((white * 2 - 1).to(self.vae.dtype)).latent_dist.mode()
+        return latents.float() * self.vae.config.scaling_factor
+
+    def decode_frames(
+        self,
+        latents: torch.Tensor,  # [N, 4, h, w]
+    ) -> torch.Tensor:  # [N, S, S, 4] RGBA or [N, S, S, 3] RGB, in [0, 1]
+        """Latents to frames, one at a time with a VAE (its memory grows with the frames)."""
+        if self.paints_alpha:
+            return self.vae.decode(latents).permute(0, 2, 3, 1)
+        latents = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
+        frames = torch.cat([self.vae.decode(latent[None]).sample.float() for latent in latents])
+        return (frames / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+
+    def _output(self, latents: torch.Tensor, rgba: np.ndarray, kind: str) -> StableVideo3DPipelineOutput:
+        if kind == "latent":
+            return StableVideo3DPipelineOutput(frames=latents, own_last_frame=latents[-1])
+        frames = self.decode_frames(latents)
+        own = frames[-1].clone()
+        photo = resize_rgba(rgba, self.size) if self.paints_alpha else photo_on_white(rgba, self.size)
+        frames[-1] = torch.from_numpy(photo).to(frames)
+        if kind != "pt":
+            frames, own = frames.cpu().numpy(), own.cpu().numpy()
+        if kind == "pil":
+            frames, own = [_to_pil(frame) for frame in frames], _to_pil(own)
+        return StableVideo3DPipelineOutput(frames=frames, own_last_frame=own)
+
+    def _check(self, steps: int, scale: float, output_type: str, names: tuple[str, ...]) -> None:
+        if steps < 1:
+            raise ValueError(f"num_inference_steps must be at least 1, not {steps}")
+        if scale < 1:
+            raise ValueError(f"max_guidance_scale must be at least 1, not {scale}")
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
+        unknown = set(names) - set(self._callback_tensor_inputs)
+        if unknown:
+            raise ValueError(f"no callback tensor {sorted(unknown)}; known: {self._callback_tensor_inputs}")
+
+
+def _to_pil(picture: np.ndarray) -> Image.Image:
+    return Image.fromarray((picture * 255 + 0.5).astype(np.uint8))

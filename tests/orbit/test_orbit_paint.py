@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+from orbit_fakes import formula_pipeline, half_disc, vae_pipeline
+
+from sv3d_pipe.artifacts import Photo, on_white, resize_rgba
+from sv3d_pipe.cameras import orbit, orbit_angles
+from sv3d_pipe.config import OrbitConfig
+from sv3d_pipe.context import Context
+from sv3d_pipe.orbit.paint import cut_from_white, paint, psnr_db
+from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline
+
+
+class CountingBar:
+    def __init__(self):
+        self.metrics = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def update(self, advance=1, metric=None):
+        self.metrics.append(metric)
+
+
+@pytest.fixture
+def model(tmp_path):
+    formula_pipeline().save_pretrained(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+def test_views_carry_the_orbits_cameras_and_the_photo(model):
+    config = OrbitConfig(model=model, steps=3, elevation_deg=20.0)
+    photo = Photo(half_disc(32))
+    views, metrics = paint(config, photo, Context())
+    assert views.rgba.shape == (21, 8, 8, 4) and views.rgba.dtype == np.float32
+    np.testing.assert_array_equal(views.photo, photo.rgba)
+    np.testing.assert_allclose(views.rgba[-1], resize_rgba(photo.rgba, 8), atol=1e-6)
+    expected = orbit(*orbit_angles("sine", 20.0, 30.0))
+    np.testing.assert_allclose(views.cameras.c2w, expected.c2w, atol=1e-6)
+    assert next(iter(metrics)) == "photo_psnr_db"
+    assert metrics["frames"] == 21 and metrics["size"] == 8 and metrics["kind"] == "sine"
+
+
+def test_metric_is_the_models_own_last_frame(model):
+    config, photo = OrbitConfig(model=model, steps=3), Photo(half_disc(32))
+    _, metrics = paint(config, photo, Context(seed=7))
+    own = formula_pipeline()(
+        photo.rgba,
+        *orbit_angles("sine", 10.0, 30.0),
+        num_inference_steps=3,
+        max_guidance_scale=config.guidance,
+        generator=Context(seed=7).generator("orbit"),
+    ).own_last_frame
+    expected = psnr_db(on_white(own), on_white(resize_rgba(photo.rgba, 8)))
+    assert metrics["photo_psnr_db"] == pytest.approx(expected, abs=0.006)
+
+
+def test_seed_decides_the_frames(model):
+    config, photo = OrbitConfig(model=model, steps=2), Photo(half_disc())
+    a, b, c = (paint(config, photo, Context(seed=s))[0].rgba for s in (1, 1, 2))
+    np.testing.assert_array_equal(a, b)
+    assert np.abs(a - c).max() > 1e-3
+
+
+def test_bar_moves_once_per_step(model):
+    bar = CountingBar()
+    paint(OrbitConfig(model=model, steps=4), Photo(half_disc()), Context(bar=lambda title, total: bar))
+    assert len(bar.metrics) == 4
+    assert all(metric.endswith(" dB") for metric in bar.metrics)
+
+
+def test_models_without_pose_get_a_static_orbit_and_say_so(model, monkeypatch):
+    monkeypatch.setattr(StableVideo3DPipeline, "takes_pose", property(lambda self: False))
+    monkeypatch.setattr(StableVideo3DPipeline, "predict_velocity", lambda self, scaled, *rest: scaled)
+    context = Context()
+    views, metrics = paint(OrbitConfig(model=model, steps=2), Photo(half_disc()), context)
+    assert metrics["kind"] == "static" and "static" in context.warnings[0]
+    np.testing.assert_allclose(views.cameras.c2w, orbit(*orbit_angles("static", 10.0)).c2w, atol=1e-6)
+    quiet = Context()
+    paint(OrbitConfig(model=model, steps=2, kind="static"), Photo(half_disc()), quiet)
+    assert not quiet.warnings
+
+
+def test_frames_painted_on_white_get_an_alpha_and_the_photo_keeps_its_own(monkeypatch):
+    monkeypatch.setattr("sv3d_pipe.orbit.paint.load_pipeline", lambda name, device: vae_pipeline())
+    photo = Photo(half_disc(32))
+    views, metrics = paint(OrbitConfig(model="tiny", steps=1, guidance=1.0), photo, Context())
+    assert views.rgba.shape == (21, 64, 64, 4) and metrics["kind"] == "static"
+    np.testing.assert_allclose(views.rgba[-1], resize_rgba(photo.rgba, 64), atol=1e-6)
+    assert 0 <= views.rgba.min() and views.rgba.max() <= 1
+
+
+def test_psnr_by_hand():
+    assert psnr_db(np.zeros((2, 2, 3)), np.full((2, 2, 3), 0.1)) == pytest.approx(20.0)
+    assert psnr_db(np.ones((2, 2, 3)), np.ones((2, 2, 3))) == 99.0
+
+
+def soft_disc(size: int, rgb: tuple[float, float, float]) -> np.ndarray:
+    """A disc of one color with an antialiased rim, straight alpha."""
+    y, x = np.mgrid[:size, :size] + 0.5 - size / 2
+    alpha = np.clip(0.3 * size - np.hypot(x, y) + 0.5, 0, 1)[..., None]
+    return np.concatenate([np.broadcast_to(rgb, (size, size, 3)), alpha], -1).astype(np.float32)
+
+
+def test_cut_from_white_finds_the_alpha_again():
+    truth = soft_disc(64, (0.8, 0.3, 0.1))
+    cut = cut_from_white(on_white(truth))
+    assert np.abs(cut[..., 3] - truth[..., 3]).mean() < 0.002
+    assert np.abs(cut[..., 3] - truth[..., 3]).max() < 0.15
+    np.testing.assert_allclose(on_white(cut), on_white(truth), atol=0.07)
+    solid = cut[..., 3] > 0.5
+    np.testing.assert_allclose(
+        cut[solid][:, :3], np.broadcast_to((0.8, 0.3, 0.1), (solid.sum(), 3)), atol=0.1
+    )
+
+
+def test_cut_from_white_keeps_white_inside_the_object():
+    truth = soft_disc(64, (0.2, 0.2, 0.6))
+    truth[28:36, 28:36, :3] = 1
+    assert cut_from_white(on_white(truth))[28:36, 28:36, 3].min() == 1
+
+
+def test_cut_from_white_of_nothing_is_nothing():
+    assert not cut_from_white(np.ones((16, 16, 3), np.float32)).any()

@@ -1,0 +1,63 @@
+"""Volume rendering of packed samples (Mildenhall et al. 2020, "NeRF", eq. 3)."""
+
+from __future__ import annotations
+
+import torch
+
+from sv3d_pipe.nerf import _march_numba as kernels
+from sv3d_pipe.nerf.march import Samples
+
+
+def composite(
+    sigma: torch.Tensor,  # [S]
+    rgb: torch.Tensor,  # [S, 3]
+    samples: Samples,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Color [R, 3], premultiplied, and alpha [R] of the rays; differentiable in sigma and rgb.
+
+    w_i = T_i (1 - exp(-sigma_i length_i)) with T_i = exp(-sum of sigma_j length_j before i).
+    Runs on numba for float32 on the CPU, otherwise on :func:`composite_reference`.
+    """
+    if sigma.device.type == "cpu" and sigma.dtype == rgb.dtype == torch.float32:
+        return _Composite.apply(sigma, rgb, samples)
+    return composite_reference(sigma, rgb, samples)
+
+
+def composite_reference(
+    sigma: torch.Tensor, rgb: torch.Tensor, samples: Samples
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The slow twin of :func:`composite` in plain torch and nerfacc, for any device and dtype."""
+    from nerfacc import accumulate_along_rays
+
+    n_rays = len(samples.starts) - 1
+    depths = (sigma * (samples.t_ends - samples.t_starts)).double()
+    before = torch.cat([depths.new_zeros(1), depths.cumsum(0)])  # [S + 1], across all rays
+    within = before[:-1] - before[samples.starts[samples.ray_indices]]
+    weights = (torch.exp(-within) * -torch.expm1(-depths)).to(sigma.dtype)
+    color = accumulate_along_rays(weights, rgb, samples.ray_indices, n_rays)
+    alpha = accumulate_along_rays(weights, None, samples.ray_indices, n_rays).squeeze(-1)
+    return color, alpha
+
+
+class _Composite(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, sigma, rgb, samples):
+        lengths = samples.t_ends - samples.t_starts
+        transmittance = torch.empty_like(sigma)
+        n_rays = len(samples.starts) - 1
+        color, alpha = torch.zeros(n_rays, 3), torch.zeros(n_rays)
+        sigma, rgb = sigma.detach().contiguous(), rgb.detach().contiguous()
+        tensors = (sigma, rgb, lengths, samples.starts, color, alpha, transmittance)
+        kernels.composite(*(tensor.numpy() for tensor in tensors))
+        ctx.save_for_backward(sigma, rgb, lengths, samples.starts, transmittance)
+        return color, alpha
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_color, grad_alpha):
+        sigma, rgb = ctx.saved_tensors[:2]
+        grad_sigma, grad_rgb = torch.empty_like(sigma), torch.empty_like(rgb)
+        incoming = (grad_color.contiguous(), grad_alpha.contiguous())
+        tensors = (*ctx.saved_tensors, *incoming, grad_sigma, grad_rgb)
+        kernels.composite_gradient(*(tensor.numpy() for tensor in tensors))
+        return grad_sigma, grad_rgb, None

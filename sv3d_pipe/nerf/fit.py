@@ -1,0 +1,178 @@
+"""The nerf stage: fit a radiance field to the views and take its surface."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from sv3d_pipe.artifacts import Field, Views
+from sv3d_pipe.config import NerfConfig
+from sv3d_pipe.context import Context
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.nerf.composite import composite
+from sv3d_pipe.nerf.field import RadianceField
+from sv3d_pipe.nerf.march import march
+from sv3d_pipe.nerf.occupancy import AGREEMENT, COVERED, Hull, OccupancyGrid, carve
+from sv3d_pipe.nerf.rays import Batch, Pictures, pictures
+from sv3d_pipe.nerf.render import psnr, to_db
+from sv3d_pipe.nerf.surface import extract
+
+MARGIN = 1.05  # the field's cube beside the sphere that every camera sees
+STEPS_ACROSS = 160  # ray marching intervals along the cube's side
+LEARNING_RATE, LAST_LEARNING_RATE = 1e-2, 5e-4
+OCCUPANCY_EVERY = 40  # steps between two looks at the density
+MOST_RAYS = 8192
+HUBER = 0.1  # color errors beyond this count linearly
+
+
+def fit_field(config: NerfConfig, views: Views, context: Context) -> tuple[Field, dict]:
+    """Fit a hash-grid radiance field to the views; extract a closed surface.
+
+    Returns:
+        the field with its mesh, and metrics: psnr_db over all views on white, photo_psnr_db of the
+        photo at its own size, hull_agreement, and the surface's numbers.
+    Raises:
+        UserError: when the views show no object at all.
+    """
+    radius = views.cameras.visible_radius * MARGIN
+    hull = _carve(views, radius, context)
+    occupied = torch.from_numpy(hull.occupied).to(context.device)
+    grid = OccupancyGrid(occupied, radius, 2 * radius / STEPS_ACROSS)
+    model = RadianceField(radius, config.levels, config.table_log2, min(16, config.finest), config.finest)
+    model = model.initialize(torch.Generator().manual_seed(context.generator("nerf-init").initial_seed()))
+    model.to(context.device)
+    sets = pictures(views, config.photo_weight, context.device)
+    optimize(config, model, grid, sets, context)
+
+    model.eval()
+    metrics = {"psnr_db": psnr(model, grid, Pictures(views.rgba, views.cameras, context.device))}
+    if views.photo is not None:
+        photo = Pictures(views.photo[None], views.cameras[-1], context.device)
+        metrics["photo_psnr_db"] = psnr(model, grid, photo)
+    mesh, surface_metrics = extract(model, grid, config.surface, context)
+    metrics |= {"hull_agreement": hull.agreement, "hull_covered": hull.covered} | surface_metrics
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    return Field(weights, model.shape, mesh), metrics
+
+
+def _carve(views: Views, radius: float, context: Context) -> Hull:
+    hull = carve(views, radius)
+    if not hull.occupied.any():
+        raise UserError(
+            "The views show no object that they agree on; use a photo whose object stands out from "
+            "its background."
+        )
+    if hull.covered < COVERED:
+        context.warn(
+            f"The views contradict each other: the shape that half of them agree on covers only "
+            f"{hull.covered:.0%} of what they show."
+        )
+    elif hull.agreement < AGREEMENT[2]:
+        context.warn(
+            f"The views contradict each other: only {hull.agreement:.0%} of them agree on the shape."
+        )
+    return hull
+
+
+def optimize(
+    config: NerfConfig,
+    model: RadianceField,
+    grid: OccupancyGrid,
+    sets: list[tuple[Pictures, float]],
+    context: Context,
+) -> None:
+    """Adam on random rays; goes on from the context's checkpoint when there is one."""
+    generator = context.generator("nerf")
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), eps=1e-15, fused=True
+    )
+    progress = {"step": 0, "samples_per_ray": 64.0, "mse": 0.0}
+    _choose_pixels(sets, grid)
+    sets = [(drawn, share) for drawn, share in sets if len(drawn)]
+    hit_share = sum(share * len(s) / s.rgba[..., 0].numel() for s, share in sets) / sum(w for _, w in sets)
+    saved = context.checkpoint.load()
+    if saved is not None:
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        generator.set_state(saved["generator"].cpu())
+        grid.restore(saved["grid"])
+        progress = saved["progress"]
+
+    def state() -> dict:
+        return {
+            "model": model.state_dict(), "optimizer": optimizer.state_dict(), "grid": grid.state(),
+            "generator": generator.get_state(), "progress": progress,
+        }  # fmt: skip
+
+    with context.bar("nerf", config.steps) as bar:
+        if progress["step"]:
+            bar.update(progress["step"])
+        while progress["step"] < config.steps:
+            _set_learning_rate(optimizer, progress["step"] / config.steps)
+            mse = _step(config, model, grid, sets, optimizer, generator, progress)
+            progress["step"] += 1
+            progress["mse"] = mse if progress["step"] == 1 else 0.95 * progress["mse"] + 0.05 * mse
+            if progress["step"] % OCCUPANCY_EVERY == 0 and progress["step"] < config.steps:
+                grid.update(model, generator)
+            bar.update(1, f"{to_db(progress['mse'] * hit_share):.1f} dB")
+            context.checkpoint.save(state)
+
+
+def _choose_pixels(sets: list[tuple[Pictures, float]], grid: OccupancyGrid) -> None:
+    """Drop the pixels whose rays miss the hull: nothing can be learned from them."""
+    for drawn, _ in sets:
+        kept = []
+        for part in drawn.chosen.split(2**16):
+            rays = drawn.at_centers(part)
+            start = torch.zeros(len(part), device=part.device)
+            samples = march(rays.origins, rays.directions, grid.occupied, grid.radius, 2 * grid.step, start)
+            kept.append(samples.starts[1:] > samples.starts[:-1])
+        drawn.choose(torch.cat(kept))
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, done: float) -> None:
+    """Exponential decay from LEARNING_RATE to LAST_LEARNING_RATE over the second two thirds."""
+    decay = (LAST_LEARNING_RATE / LEARNING_RATE) ** max(0.0, (done - 1 / 3) * 1.5)
+    for group in optimizer.param_groups:
+        group["lr"] = LEARNING_RATE * decay
+
+
+def _step(
+    config: NerfConfig,
+    model: RadianceField,
+    grid: OccupancyGrid,
+    sets: list[tuple[Pictures, float]],
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    progress: dict,
+) -> float:
+    """One step on about ``config.samples`` samples. Returns the mean squared color error."""
+    n_rays = int(np.clip(config.samples / progress["samples_per_ray"], 64, MOST_RAYS))
+    batch = _draw(sets, n_rays, generator)
+    noise = torch.rand(len(batch.rgba), 4, generator=generator, device=batch.rgba.device)
+    samples = march(
+        batch.origins, batch.directions, grid.occupied, grid.radius, grid.step, noise[:, 3].contiguous()
+    )
+    progress["samples_per_ray"] = 0.9 * progress["samples_per_ray"] + 0.1 * max(len(samples) / n_rays, 0.5)
+    if len(samples) == 0:
+        return progress["mse"]
+    color, alpha = composite(*model(samples.points(batch.origins, batch.directions)), samples)
+    background = noise[:, :3]  # a random one per ray leaves no color that transparency could imitate
+    seen = color + (1 - alpha[:, None]) * background
+    wanted = batch.rgba[:, :3] + (1 - batch.rgba[:, 3:]) * background
+    color_loss = F.huber_loss(seen, wanted, delta=HUBER) / HUBER  # robust: generated views disagree
+    loss = color_loss + config.mask_weight * F.mse_loss(alpha, batch.rgba[:, 3])
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return float(F.mse_loss(seen.detach(), wanted))
+
+
+def _draw(sets: list[tuple[Pictures, float]], count: int, generator: torch.Generator) -> Batch:
+    parts = [pool.draw(max(1, round(count * share)), generator) for pool, share in sets]
+    return Batch(
+        torch.cat([part.origins for part in parts]),
+        torch.cat([part.directions for part in parts]),
+        torch.cat([part.rgba for part in parts]),
+    )

@@ -1,0 +1,156 @@
+"""The prep stage: read a photo, cut the object out, centre it in a square frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from sv3d_pipe.artifacts import Photo
+from sv3d_pipe.config import PrepConfig
+from sv3d_pipe.context import Context
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.prep.matte import cut_out
+from sv3d_pipe.prep.read import read_image
+
+VISIBLE = 0.05  # alpha above this belongs to the object's bounding box
+SOLID = 0.1  # alpha above this joins parts into one component
+PART = {"alpha": 0.005, "rembg": 0.05, "offline": 0.1}  # smaller parts, as shares of the largest, may go
+NEARBY = 0.05  # parts this near, as a share of the largest one's diagonal, stay unless they are specks
+SPECK = 0.001  # share of the largest part
+COMPARABLE = 0.25  # a second part above this share of the largest makes "several objects"
+CUT = 0.08  # share of a frame side, in units of the object's extent, that counts as border contact
+TINY = 128  # pixels; a smaller object holds little to reconstruct
+NOTHING = 8  # pixels; a smaller "object" is none
+
+
+def prepare(config: PrepConfig, path: Path, context: Context) -> tuple[Photo, dict[str, Any]]:
+    """Turn a picture file into a centred cut-out.
+
+    Returns:
+        Photo with rgba [size, size, 4], and the metrics: object_share (of the frame, the stage's
+        figure), matte (its source), background, input width and height, object_pixels (longer side of
+        the object in the input), parts kept and dropped.
+    Raises:
+        UserError: the file cannot be used; the sentence says why and what to do.
+    """
+    path = Path(path)
+    with context.bar("prep", 3) as bar:
+        image, (width, height) = read_image(path, 2 * config.size + 384)
+        bar.update(1, f"{width} x {height}")
+        matte = cut_out(image, config.matte, path.name, context)
+        bar.update(1, matte.source)
+        rgba, kept, dropped = keep_main_parts(matte.rgba, PART[matte.source])
+        left, top, right, bottom = bounding_box(rgba[..., 3])
+        object_pixels = round(max(right - left, bottom - top) * max(width, height) / max(image.shape[:2]))
+        if object_pixels < NOTHING:
+            raise UserError(f"No object was found in {path.name}; give a larger photo of one object.")
+        _warn(rgba[..., 3], kept, object_pixels, path.name, context)
+        framed = recentre(rgba, config.fill, config.size)
+        share = float(framed[..., 3].mean())
+        bar.update(1, f"{share:.0%} of the frame")
+    metrics = {
+        "object_share": round(share, 4),
+        "matte": matte.source,
+        "background": "transparent" if matte.source == "alpha" else "plain" if matte.plain else "busy",
+        "input_width": width,
+        "input_height": height,
+        "object_pixels": object_pixels,
+        "parts_kept": len(kept),
+        "parts_dropped": dropped,
+    }
+    return Photo(framed), metrics
+
+
+def bounding_box(alpha: np.ndarray) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom (the last two exclusive) of the visible part; zeros if there is none."""
+    columns, rows = np.flatnonzero((alpha > VISIBLE).any(0)), np.flatnonzero((alpha > VISIBLE).any(1))
+    if len(columns) == 0:
+        return 0, 0, 0, 0
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def keep_main_parts(rgba: np.ndarray, share: float) -> tuple[np.ndarray, list[float], int]:
+    """Drop fragments: parts smaller than ``share`` of the largest, unless they are near it.
+
+    Returns:
+        rgba with the dropped parts cleared, the kept parts' areas relative to the largest (descending)
+        and the number of dropped parts.
+    """
+    alpha = rgba[..., 3]
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        (alpha > SOLID).astype(np.uint8), connectivity=8
+    )
+    if count == 1:
+        return np.zeros_like(rgba), [], 0
+    areas = stats[1:, cv2.CC_STAT_AREA].astype(float)
+    largest = int(np.argmax(areas)) + 1
+    areas /= areas.max()
+    diagonal = np.hypot(stats[largest, cv2.CC_STAT_WIDTH], stats[largest, cv2.CC_STAT_HEIGHT])
+    gap = cv2.distanceTransform((labels != largest).astype(np.uint8), cv2.DIST_L2, 3)
+    nearest = np.full(count, np.inf)
+    np.minimum.at(nearest, labels.ravel(), gap.ravel())
+    stays = np.zeros(count, bool)
+    stays[1:] = (areas >= share) | ((nearest[1:] <= NEARBY * diagonal) & (areas >= SPECK))
+    rim = cv2.dilate(stays[labels].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0  # the faint edge too
+    kept = sorted(areas[stays[1:]].tolist(), reverse=True)
+    return np.where(rim[..., None], rgba, 0), kept, count - 1 - len(kept)
+
+
+def recentre(rgba: np.ndarray, fill: float, size: int) -> np.ndarray:
+    """Centre the object in a transparent square whose side its longer side fills by ``fill``.
+
+    The same geometry as SV3D's sampling script: side int(max(w, h) / fill), the box pasted at
+    side // 2 - w // 2, resized by Lanczos on premultiplied color.
+
+    Args:
+        rgba: [H, W, 4] float in [0, 1], straight alpha.
+    Returns:
+        [size, size, 4] float32.
+    """
+    left, top, right, bottom = bounding_box(rgba[..., 3])
+    width, height = right - left, bottom - top
+    side = int(max(width, height) / fill)
+    x, y = side // 2 - width // 2, side // 2 - height // 2
+    box = rgba[top:bottom, left:right].astype(np.float32)
+    canvas = np.zeros((side, side, 4), np.float32)  # premultiplied
+    canvas[y : y + height, x : x + width] = np.concatenate([box[..., :3] * box[..., 3:], box[..., 3:]], -1)
+    channels = [Image.fromarray(np.ascontiguousarray(canvas[..., i])) for i in range(4)]
+    resized = np.stack([channel.resize((size, size), Image.Resampling.LANCZOS) for channel in channels], -1)
+    alpha = np.where(resized[..., 3:] < 0.5 / 255, 0, resized[..., 3:])
+    rgb = np.where(alpha > 0, resized[..., :3] / np.maximum(alpha, 0.5 / 255), 0)
+    return np.clip(np.concatenate([rgb, alpha], -1), 0, 1)
+
+
+def _warn(alpha: np.ndarray, kept: list[float], object_pixels: int, name: str, context: Context) -> None:
+    sides = touched_sides(alpha)
+    if sides:
+        context.warn(
+            f"The object touches the {' and '.join(sides)} edge of {name};"
+            " if it is cut off there, the missing part is guessed."
+        )
+    if object_pixels < TINY:
+        context.warn(
+            f"The object in {name} is only {object_pixels} pixels long; a closer photo gives more detail."
+        )
+    if len(kept) > 1 and kept[1] >= COMPARABLE:
+        context.warn(
+            f"There seem to be several objects in {name}; they are treated as one, so crop it to one object."
+        )
+
+
+def touched_sides(alpha: np.ndarray) -> list[str]:
+    """Names of the picture's sides that the object meets over a good part of its own extent."""
+    left, top, right, bottom = bounding_box(alpha)
+    lines = {
+        "left": (alpha[:, :2], 1, bottom - top),
+        "right": (alpha[:, -2:], 1, bottom - top),
+        "top": (alpha[:2], 0, right - left),
+        "bottom": (alpha[-2:], 0, right - left),
+    }
+    return [
+        side for side, (strip, axis, extent) in lines.items() if (strip > 0.5).any(axis).sum() > CUT * extent
+    ]

@@ -1,0 +1,111 @@
+"""Where the cut-out comes from: the file's own alpha, rembg, or the offline matte."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sv3d_pipe.context import Context
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.prep.edges import decontaminate, soften
+from sv3d_pipe.prep.offline import segment
+
+MIN_TRANSPARENT = 0.01  # share of the picture; a meaningful alpha hides at least this much
+MIN_OPAQUE = 5e-4  # and shows at least this much
+REMBG_MODELS = ("birefnet-general", "isnet-general-use", "u2net", "silueta", "u2netp")  # best first
+
+
+@dataclass(frozen=True)
+class Matte:
+    """A cut-out.
+
+    Attributes:
+        rgba: [H, W, 4] float32, straight alpha.
+        source: "alpha", "rembg" or "offline".
+        plain: False where the offline matte met a busy background.
+    """
+
+    rgba: np.ndarray
+    source: str
+    plain: bool = True
+
+
+def cut_out(image: np.ndarray, method: str, name: str, context: Context) -> Matte:
+    """Separate the object from its background.
+
+    Args:
+        image: [H, W, 3 or 4] float32 in [0, 1].
+        method: "auto" (alpha if it says something, else rembg if at hand, else offline) or one of them.
+        name: the photo's name, for messages.
+    Raises:
+        UserError: the method asked for is not possible, or no object was found.
+    """
+    rgb = np.ascontiguousarray(image[..., :3])
+    has_alpha = image.shape[-1] == 4 and is_meaningful(image[..., 3])
+    if method == "alpha" and not has_alpha:
+        raise UserError(f"{name} has no transparent background; give a cut-out PNG or use prep.matte=auto.")
+    if method == "alpha" or (method == "auto" and has_alpha):
+        return Matte(image, "alpha")
+    if method == "rembg" or (method == "auto" and rembg_model() is not None):
+        try:
+            return Matte(_rembg(rgb), "rembg")
+        except UserError:
+            raise
+        except Exception as error:  # onnxruntime's errors share no base class
+            if method == "rembg":
+                raise UserError(f"rembg failed ({error}); repair it or use prep.matte=offline.") from error
+            context.warn(f"rembg could not be used ({error}), so the offline matte cut out the object.")
+    return _offline(rgb, name, context)
+
+
+def is_meaningful(alpha: np.ndarray) -> bool:
+    """Whether an alpha channel cuts something out: neither all opaque, all transparent nor mere noise."""
+    opaque = float((alpha > 0.5).mean())
+    return opaque >= MIN_OPAQUE and 1 - opaque >= MIN_TRANSPARENT
+
+
+def rembg_model() -> str | None:
+    """The best rembg model whose weights are on this machine; None without rembg or weights."""
+    if importlib.util.find_spec("rembg") is None:
+        return None
+    home = Path(os.getenv("U2NET_HOME", os.path.join(os.getenv("XDG_DATA_HOME", "~"), ".u2net"))).expanduser()
+    return next((name for name in REMBG_MODELS if (home / f"{name}.onnx").is_file()), None)
+
+
+def _rembg(rgb: np.ndarray) -> np.ndarray:
+    """[H, W, 4] cut out by rembg with weights that are already here; never downloads knowingly."""
+    if importlib.util.find_spec("rembg") is None:
+        raise UserError(
+            "rembg is not installed; run `pip install img2mesh[rembg]` or use prep.matte=offline."
+        )
+    model = rembg_model()
+    if model is None:
+        raise UserError("rembg has no weights yet; run `rembg d u2net` once or use prep.matte=offline.")
+    from PIL import Image
+
+    try:
+        import rembg  # slow: its first import compiles
+    except SystemExit as error:  # what rembg does when onnxruntime is missing
+        raise ImportError("it found no onnxruntime; run `pip install img2mesh[rembg]`") from error
+    picture = Image.fromarray((rgb * 255 + 0.5).astype(np.uint8))
+    mask = rembg.remove(picture, session=rembg.new_session(model), only_mask=True)
+    alpha = np.asarray(mask.convert("L"), np.float32) / 255
+    return decontaminate(rgb, np.clip((alpha - 0.05) / 0.9, 0, 1))
+
+
+def _offline(rgb: np.ndarray, name: str, context: Context) -> Matte:
+    mask, plain = segment(rgb)
+    if not mask.any():
+        raise UserError(
+            f"No object was found in {name}; give a photo on a plain background or a cut-out PNG."
+        )
+    if not plain:
+        context.warn(
+            f"The background of {name} is busy, so the cut-out is a guess;"
+            " a cut-out PNG or the rembg extra gives better meshes."
+        )
+    return Matte(soften(rgb, mask), "offline", plain)

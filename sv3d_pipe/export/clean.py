@@ -1,0 +1,183 @@
+"""From a raw surface to one that is fit to ship: one body, outward faces, a bounded face count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fast_simplification
+import numpy as np
+import trimesh
+from scipy.spatial import cKDTree
+
+from sv3d_pipe.artifacts import Mesh
+from sv3d_pipe.errors import UserError
+
+SMALL_PART = 0.02  # components below this share of the whole area are debris
+FEWEST_FACES = 2000  # coarser meshes are subdivided: viewers and texture seams like small triangles
+
+
+def clean(mesh: Mesh, max_faces: int) -> tuple[Mesh, dict[str, Any]]:
+    """Weld, drop debris, orient outward, simplify or subdivide.
+
+    Args:
+        max_faces: the result has at most this many faces.
+    Returns:
+        The cleaned mesh and a report: ``dropped_components``, ``dropped_faces`` (degenerate, doubled
+        or in dropped components), ``components``, ``watertight``, ``faces``, ``vertices``.
+    Raises:
+        UserError: when nothing with an area is left.
+    """
+    raw = len(mesh.faces)
+    mesh = drop_bad_faces(weld(mesh))
+    mesh, dropped = drop_debris(orient(mesh))
+    kept = len(mesh.faces)
+    mesh = subdivide(simplify(mesh, max_faces), max_faces)
+    body = mesh.to_trimesh()
+    report = {
+        "dropped_components": dropped,
+        "dropped_faces": raw - kept,
+        "components": int(component_labels(mesh.faces, len(mesh.vertices)).max()) + 1,
+        "watertight": bool(body.is_watertight),
+        "faces": len(mesh.faces),
+        "vertices": len(mesh.vertices),
+    }
+    return mesh, report
+
+
+def weld(mesh: Mesh) -> Mesh:
+    """Merge vertices at the same place (to a millionth of the size); their colors are averaged."""
+    finite = np.isfinite(mesh.vertices).all(1)
+    faces = mesh.faces[finite[mesh.faces].all(1)]
+    if len(faces) == 0:
+        raise UserError("The mesh has no usable triangles: look at the views of the orbit stage.")
+    points = np.where(finite[:, None], mesh.vertices, 0).astype(np.float64)
+    step = max(np.ptp(points[faces.reshape(-1)], axis=0).max(), 1e-12) * 1e-6
+    _, first, index = np.unique(
+        np.round(points / step).astype(np.int64), axis=0, return_index=True, return_inverse=True
+    )
+    index = index.reshape(-1)
+    count = np.bincount(index)[:, None]
+    rgb = np.stack([np.bincount(index, mesh.rgb[:, c]) for c in range(3)], -1) / count
+    return compact(mesh.vertices[first], index[faces], rgb)
+
+
+def compact(vertices: np.ndarray, faces: np.ndarray, rgb: np.ndarray) -> Mesh:
+    """The mesh without vertices that no face uses."""
+    used, index = np.unique(faces, return_inverse=True)
+    faces = index.reshape(-1, 3).astype(np.int64)
+    return Mesh(vertices[used].astype(np.float32), faces, rgb[used].astype(np.float32))
+
+
+def drop_bad_faces(mesh: Mesh) -> Mesh:
+    """Without faces that use a vertex twice and without second copies of a face."""
+    a, b, c = mesh.faces.T
+    faces = mesh.faces[(a != b) & (b != c) & (c != a)]
+    _, first = np.unique(np.sort(faces, 1), axis=0, return_index=True)
+    if len(first) == 0:
+        raise UserError("The mesh has no usable triangles: look at the views of the orbit stage.")
+    return compact(mesh.vertices, faces[np.sort(first)], mesh.rgb)
+
+
+def component_labels(faces: np.ndarray, n_vertices: int) -> np.ndarray:
+    """[F] component of each face, numbered from 0; faces that share a vertex belong together."""
+    edges = np.concatenate([faces[:, :2], faces[:, 1:]])
+    labels = trimesh.graph.connected_component_labels(edges, n_vertices)[faces[:, 0]]
+    return np.unique(labels, return_inverse=True)[1].reshape(-1)
+
+
+def signed_volumes(mesh: Mesh, labels: np.ndarray) -> np.ndarray:
+    """[C] volume of each component by the divergence theorem; negative where inside out."""
+    corners = mesh.vertices[mesh.faces].astype(np.float64)
+    corners -= mesh.vertices.mean(0)
+    cones = np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
+    return np.bincount(labels, cones)
+
+
+def closed_components(faces: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """[C] bool: every edge of the component lies between two faces."""
+    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
+    _, index, count = np.unique(edges, axis=0, return_inverse=True, return_counts=True)
+    loose = count[index.reshape(-1)] != 2
+    return np.bincount(np.tile(labels, 3), loose) == 0
+
+
+def areas(mesh: Mesh) -> np.ndarray:
+    """[F] triangle areas."""
+    a, b, c = mesh.vertices[mesh.faces].astype(np.float64).transpose(1, 0, 2)
+    return np.linalg.norm(np.cross(b - a, c - a), axis=-1) / 2
+
+
+def orient(mesh: Mesh) -> Mesh:
+    """Faces counter-clockwise seen from outside.
+
+    Neighbors are made to agree first. Then the largest component is turned outward, and with it all
+    others; a closed one that is still inside out stays so (a cavity) only within the largest's box.
+    """
+    body = mesh.to_trimesh()
+    if not body.is_winding_consistent:
+        trimesh.repair.fix_winding(body)
+    mesh = Mesh(mesh.vertices, np.asarray(body.faces, np.int64), mesh.rgb)
+    labels = component_labels(mesh.faces, len(mesh.vertices))
+    main = np.bincount(labels, areas(mesh)).argmax()
+    volume = signed_volumes(mesh, labels)
+    flip = np.full(len(volume), volume[main] < 0)
+    box = mesh.vertices[mesh.faces[labels == main]].reshape(-1, 3)
+    inverted = (np.where(flip, -volume, volume) < 0) & closed_components(mesh.faces, labels)
+    for part in np.flatnonzero(inverted):
+        points = mesh.vertices[mesh.faces[labels == part]].reshape(-1, 3)
+        inside = (points.min(0) > box.min(0)).all() and (points.max(0) < box.max(0)).all()
+        flip[part] ^= not inside
+    faces = np.where(flip[labels][:, None], mesh.faces[:, ::-1], mesh.faces)
+    return Mesh(mesh.vertices, np.ascontiguousarray(faces), mesh.rgb)
+
+
+def drop_debris(mesh: Mesh) -> tuple[Mesh, int]:
+    """Without components below ``SMALL_PART`` of the area and without cavities; and how many went."""
+    labels = component_labels(mesh.faces, len(mesh.vertices))
+    area = np.bincount(labels, areas(mesh))
+    main = area.argmax()
+    cavity = (signed_volumes(mesh, labels) < 0) & closed_components(mesh.faces, labels)
+    keep = (area >= SMALL_PART * area.sum()) & ~cavity
+    keep[main] = True
+    return compact(mesh.vertices, mesh.faces[keep[labels]], mesh.rgb), int((~keep).sum())
+
+
+def simplify(mesh: Mesh, max_faces: int) -> Mesh:
+    """Quadric edge collapse to at most ``max_faces``; a closed mesh stays closed where that can be had.
+
+    Collapsing may pinch a closed surface open: gentler settings are tried in turn, the first result
+    that is still closed is taken, else the first result. Colors come from the nearest old vertices.
+    """
+    if len(mesh.faces) <= max_faces:
+        return mesh
+    closed = mesh.to_trimesh().is_watertight
+    candidates = []
+    for share, aggression in ((1.0, 7), (0.97, 5), (0.9, 3)):
+        points, faces = fast_simplification.simplify(
+            mesh.vertices, mesh.faces, target_count=int(share * max_faces), agg=aggression
+        )
+        blank = np.zeros((len(points), 3), np.float32)
+        candidate = drop_bad_faces(Mesh(points.astype(np.float32), faces.astype(np.int64), blank))
+        candidates.append(candidate)
+        if not closed or candidate.to_trimesh().is_watertight:
+            return _recolor(candidate, mesh)
+    return _recolor(candidates[0], mesh)
+
+
+def _recolor(mesh: Mesh, source: Mesh) -> Mesh:
+    distance, index = cKDTree(source.vertices).query(mesh.vertices, k=min(3, len(source.vertices)))
+    weight = 1 / (distance.reshape(len(mesh.vertices), -1) + 1e-6)
+    colors = source.rgb[index.reshape(weight.shape)]  # [V, 3, 3]
+    rgb = (colors * weight[..., None]).sum(1) / weight.sum(1, keepdims=True)
+    return Mesh(mesh.vertices, mesh.faces, rgb.astype(np.float32))
+
+
+def subdivide(mesh: Mesh, max_faces: int) -> Mesh:
+    """Every triangle into four until there are ``FEWEST_FACES`` (never more than ``max_faces``)."""
+    while len(mesh.faces) < FEWEST_FACES and 4 * len(mesh.faces) <= max_faces:
+        vertices, faces, attributes = trimesh.remesh.subdivide(
+            mesh.vertices, mesh.faces, vertex_attributes={"rgb": mesh.rgb}
+        )
+        rgb = np.asarray(attributes["rgb"], np.float32)
+        mesh = Mesh(vertices.astype(np.float32), np.asarray(faces, np.int64), rgb)
+    return mesh

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import trimesh
+
+from sv3d_pipe.artifacts import Mesh
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.export.clean import clean, drop_bad_faces, orient, simplify, weld
+
+
+def as_mesh(body: trimesh.Trimesh) -> Mesh:
+    rgb = np.clip(body.vertices - body.bounds[0], 0, 1).astype(np.float32)
+    return Mesh(body.vertices.astype(np.float32), np.asarray(body.faces, np.int64), rgb)
+
+
+def ball(radius: float = 0.5, at=(0, 0, 0), subdivisions: int = 4) -> trimesh.Trimesh:
+    return trimesh.creation.icosphere(subdivisions=subdivisions, radius=radius).apply_translation(at)
+
+
+def test_debris_goes_and_is_reported():
+    scene = trimesh.util.concatenate([ball(), ball(0.02, (0.7, 0, 0), 2), ball(0.02, (0, 0.8, 0), 2)])
+    mesh, report = clean(as_mesh(scene), 20_000)
+    assert report["dropped_components"] == 2
+    assert report["components"] == 1
+    assert report["dropped_faces"] == 2 * 320
+    assert np.abs(mesh.vertices).max() < 0.51
+
+
+def test_a_large_second_part_stays():
+    scene = trimesh.util.concatenate([ball(), ball(0.4, (1, 0, 0))])
+    assert clean(as_mesh(scene), 20_000)[1]["components"] == 2
+
+
+def test_a_cavity_is_dropped():
+    hollow = ball(0.3)
+    hollow.invert()
+    mesh, report = clean(as_mesh(trimesh.util.concatenate([ball(), hollow])), 20_000)
+    assert (report["components"], report["dropped_components"]) == (1, 1)
+    assert np.linalg.norm(mesh.vertices, axis=1).min() > 0.49
+
+
+def test_faces_are_turned_outward():
+    body = ball()
+    body.invert()
+    assert as_mesh(body).to_trimesh().volume < 0
+    assert orient(as_mesh(body)).to_trimesh().volume == pytest.approx(0.52, abs=0.01)
+
+
+def test_single_flipped_faces_are_turned_back():
+    body = as_mesh(ball(subdivisions=2))
+    faces = body.faces.copy()
+    faces[::7] = faces[::7, ::-1]
+    turned = orient(Mesh(body.vertices, faces, body.rgb)).to_trimesh()
+    assert turned.is_winding_consistent
+    assert turned.volume > 0.45
+
+
+def test_doubled_degenerate_and_not_finite_faces_go():
+    body = as_mesh(ball(subdivisions=1))
+    vertices = np.concatenate([body.vertices, [[np.nan, 0, 0]]]).astype(np.float32)
+    rgb = np.concatenate([body.rgb, [[0, 0, 0]]]).astype(np.float32)
+    bad = np.array([[0, 0, 1], body.faces[3][[1, 2, 0]], [0, 1, len(vertices) - 1]])
+    mesh = drop_bad_faces(weld(Mesh(vertices, np.concatenate([body.faces, bad]), rgb)))
+    assert len(mesh.faces) == len(body.faces)
+    assert mesh.to_trimesh().is_watertight
+
+
+def test_cut_vertices_are_welded():
+    soup = ball(subdivisions=3)
+    soup.unmerge_vertices()
+    mesh, report = clean(as_mesh(soup), 20_000)
+    assert report["watertight"]
+    assert len(mesh.vertices) == len(mesh.faces) // 2 + 2  # Euler: V - E + F = 2 with E = 3 F / 2
+
+
+@pytest.mark.parametrize("body", [ball(subdivisions=5), trimesh.creation.torus(0.4, 0.15, 128, 64)])
+def test_simplified_meshes_stay_closed_and_keep_shape_and_color(body):
+    mesh = simplify(as_mesh(body), 3000)
+    assert 2500 < len(mesh.faces) <= 3000
+    assert mesh.to_trimesh().is_watertight
+    assert mesh.to_trimesh().volume == pytest.approx(body.volume, rel=0.01)
+    assert np.abs(mesh.rgb - np.clip(mesh.vertices - body.bounds[0], 0, 1)).max() < 0.05
+
+
+def test_coarse_meshes_are_subdivided_within_the_limit():
+    box = trimesh.creation.box((1, 1, 1))
+    mesh, report = clean(as_mesh(box), 20_000)
+    assert len(mesh.faces) == 12 * 4**4
+    assert report["watertight"]
+    assert np.allclose(mesh.rgb, mesh.vertices + 0.5, atol=1e-5)
+    assert len(clean(as_mesh(box), 800)[0].faces) == 12 * 4**3
+
+
+def test_nothing_left_is_said():
+    flat = Mesh(np.zeros((3, 3), np.float32), np.array([[0, 1, 2]]), np.zeros((3, 3), np.float32))
+    with pytest.raises(UserError, match="no usable triangles"):
+        clean(flat, 1000)
+
+
+def test_an_open_second_part_is_neither_flipped_nor_dropped():
+    bowl = ball(0.3, (0.1, 0, 0))
+    bowl.update_faces(bowl.triangles_center[:, 1] < 0)
+    bowl.invert()
+    mesh, report = clean(as_mesh(trimesh.util.concatenate([ball(), bowl])), 20_000)
+    assert (report["components"], report["dropped_components"], report["watertight"]) == (2, 0, False)

@@ -1,0 +1,107 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import trimesh
+
+from sv3d_pipe.artifacts import Mesh, Views, load_png
+from sv3d_pipe.cameras import orbit, orbit_angles
+from sv3d_pipe.config import ExportConfig
+from sv3d_pipe.context import Context
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.export import export
+from sv3d_pipe.export.render import front_view
+from sv3d_pipe.export.turntable import N_TURNS
+from sv3d_pipe.train.render import render_views
+
+SMALL = ExportConfig(texture=256, faces=4000)
+
+
+@pytest.fixture(scope="module")
+def cube_input(colored_cube):
+    """A gray cube off center, and views of the colored one in its place."""
+    cube = dataclasses.replace(colored_cube, vertices=colored_cube.vertices * 0.6 + np.float32((0.05, 0, 0)))
+    cameras = orbit(*orbit_angles("sine", 10.0))
+    views = Views(render_views(cube, cameras, 64), cameras, render_views(cube, cameras[-1], 192)[0])
+    body = trimesh.Trimesh(cube.vertices, cube.faces)
+    body.merge_vertices()
+    rgb = np.full((len(body.vertices), 3), 0.5, np.float32)
+    return Mesh(body.vertices.astype(np.float32), np.asarray(body.faces, np.int64), rgb), views
+
+
+@pytest.fixture(scope="module")
+def exported(cube_input, tmp_path_factory):
+    context = Context()
+    asset, metrics = export.export_mesh(SMALL, *cube_input, context)
+    folder = tmp_path_factory.mktemp("export")
+    asset.save(folder)
+    return asset, metrics, folder, context
+
+
+def test_files_are_all_there(exported):
+    asset, _, folder, context = exported
+    assert [path.name for path in asset.files(folder)] == ["mesh.glb", "contact_sheet.png", "turntable.mp4"]
+    assert context.warnings == []
+    assert load_png(folder / "contact_sheet.png").shape[0] % 3 == 0
+    import imageio.v2 as imageio
+
+    with imageio.get_reader(folder / "turntable.mp4") as reader:
+        assert reader.count_frames() == N_TURNS
+
+
+def test_metrics_are_plain_and_lead_with_the_front_view(exported, cube_input):
+    _, metrics, folder, _ = exported
+    assert next(iter(metrics)) == "front_psnr_db"
+    assert json.loads(json.dumps(metrics)) == metrics
+    assert metrics["front_psnr_size"] == 192
+    assert metrics["components"] == 1 and metrics["watertight"]
+    photo = cube_input[1].photo
+    transform = metrics["transform"]
+    seen = front_view(folder / "mesh.glb", cube_input[1].cameras[-1], 192, transform["scale"], transform["center"])
+    error = seen[..., :3] * seen[..., 3:] - seen[..., 3:] - photo[..., :3] * photo[..., 3:] + photo[..., 3:]
+    assert metrics["front_psnr_db"] == pytest.approx(-10 * np.log10((error**2).mean()), abs=0.01)
+    assert metrics["front_psnr_db"] > 26
+
+
+def test_each_side_has_its_color(exported):
+    """Red, cyan, green, magenta, blue, yellow for +x, -x, +y, -y, +z, -z; the bottom is hardly seen."""
+    _, _, folder, _ = exported
+    views = {
+        (90, 0): (1, 0, 0), (270, 0): (0, 1, 1), (0, 80): (0, 1, 0), (0, 0): (0, 0, 1), (180, 0): (1, 1, 0)
+    }  # fmt: skip
+    for (azimuth, elevation), rgb in views.items():
+        center = front_view(folder / "mesh.glb", orbit([azimuth], elevation, 4.0), 64)[32, 32]
+        assert np.abs(center[:3] - rgb).max() < 0.15, (azimuth, elevation)
+
+
+def test_the_mesh_is_normalized(exported):
+    _, _, folder, _ = exported
+    mesh = trimesh.load(folder / "mesh.glb", force="mesh", process=False)
+    assert np.allclose(mesh.bounds, [[-0.5] * 3, [0.5] * 3], atol=1e-5)
+
+
+def test_unknown_format_stops_before_any_work(monkeypatch, cube_input):
+    monkeypatch.setattr(export, "clean", lambda *_: pytest.fail("work began"))
+    with pytest.raises(UserError, match="glb, obj, ply, stl"):
+        export.export_mesh(dataclasses.replace(SMALL, format="fbx"), *cube_input, Context())
+
+
+def test_a_failing_video_encoder_only_warns(monkeypatch, cube_input):
+    def broken(frames):
+        raise OSError("no ffmpeg")
+
+    monkeypatch.setattr(export, "encode_mp4", broken)
+    context = Context()
+    asset, _ = export.export_mesh(dataclasses.replace(SMALL, format="stl"), *cube_input, context)
+    assert list(asset.documents) == ["mesh.stl", "contact_sheet.png"]
+    assert len(context.warnings) == 1 and "no ffmpeg" in context.warnings[0]
+
+
+def test_without_turntable_and_photo(cube_input):
+    mesh, views = cube_input
+    config = dataclasses.replace(SMALL, turntable=False, format="obj,glb")
+    asset, metrics = export.export_mesh(config, mesh, Views(views.rgba, views.cameras), Context())
+    assert list(asset.documents) == ["mesh.obj", "mesh.mtl", "mesh.png", "mesh.glb"]
+    assert metrics["front_psnr_size"] == 64
+    assert metrics["photo_coverage"] == 0

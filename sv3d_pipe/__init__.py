@@ -19,6 +19,10 @@ _PUBLIC = {
     "Views": "sv3d_pipe.artifacts",
     "Field": "sv3d_pipe.artifacts",
     "Mesh": "sv3d_pipe.artifacts",
+    # diffusers finds the parts of a saved model by name in the package they come from.
+    "StableVideo3DPipeline": "sv3d_pipe.orbit.pipeline",
+    "VolumeDenoiser": "sv3d_pipe.orbit.volume",
+    "PixelCodec": "sv3d_pipe.orbit.pixels",
 }
 __all__ = list(_PUBLIC)
 

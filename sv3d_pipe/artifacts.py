@@ -156,7 +156,8 @@ class Mesh:
         import trimesh
 
         mesh = trimesh.load(path, force="mesh", process=False)
-        rgb = np.asarray(mesh.visual.to_color().vertex_colors)[:, :3] / np.float32(255)
+        visual = mesh.visual.to_color() if mesh.visual.kind == "texture" else mesh.visual
+        rgb = np.asarray(visual.vertex_colors)[:, :3] / np.float32(255)
         return cls(mesh.vertices.astype(np.float32), mesh.faces.astype(np.int64), rgb.astype(np.float32))
 
 

@@ -10,7 +10,8 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import tomllib
+import math
+import sys
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,24 @@ from typing import Any, Literal
 
 from sv3d_pipe.errors import UserError
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
-def option(default: Any, help: str, *, at_least: float | None = None, at_most: float | None = None) -> Any:
-    """A config field: its default, its help and, for numbers, the range it must lie in."""
-    return dataclasses.field(
-        default=default, metadata={"help": help, "at_least": at_least, "at_most": at_most}
-    )
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    words: tuple[str, ...] = (),
+) -> Any:
+    """A config field: its default and its help; for numbers, the range it must lie in; for text
+    that is a list with commas, the words it may hold."""
+    metadata = {"help": help, "at_least": at_least, "at_most": at_most, "words": words}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -74,20 +87,26 @@ class RefineConfig:
     steps: int = option(100, "Optimisation steps.", at_least=1, at_most=100_000)
     grid: int = option(64, "Cells per side of the tetrahedral grid.", at_least=8, at_most=256)
     views_per_step: int = option(4, "Views rendered in each step.", at_least=1, at_most=21)
-    learning_rate: float = option(0.01, "Adam's learning rate, in grid cells for the geometry.", at_least=0)
+    learning_rate: float = option(0.03, "Adam's learning rate, in grid cells for the geometry.", at_least=0)
     mask_weight: float = option(1.0, "Weight of the silhouette loss.", at_least=0)
     color_weight: float = option(1.0, "Weight of the colour loss.", at_least=0)
-    normal_weight: float = option(0.05, "Weight of the agreement of neighbouring face normals.", at_least=0)
+    normal_weight: float = option(0.1, "Weight of the agreement of neighbouring face normals.", at_least=0)
     smooth_weight: float = option(0.05, "Weight of the SDF's smoothness.", at_least=0)
+    render: int = option(256, "Largest side of the pictures compared with the views.", at_least=16, at_most=2048)
     sds: bool = option(True, "Soft-masked score distillation by the orbit model in the last fifth of the steps.")
-    sds_weight: float = option(0.01, "Weight of the distillation gradient.", at_least=0)
+    sds_weight: float = option(0.1, "Weight of the distillation gradient.", at_least=0)
+    sds_every: int = option(5, "Steps from one distillation to the next.", at_least=1, at_most=1000)
 
 
 @dataclass(frozen=True)
 class ExportConfig:
     """Clean, unwrap and texture the mesh; write the files."""
 
-    format: str = option("glb", "Files to write, comma separated: glb, obj, ply, stl.")
+    format: str = option(
+        "glb",
+        "Files to write, comma separated: glb, obj, ply, stl.",
+        words=("glb", "obj", "ply", "stl"),
+    )
     faces: int = option(20_000, "Simplify to at most this many faces.", at_least=100, at_most=1_000_000)
     texture: int = option(1024, "Side of the texture in pixels.", at_least=64, at_most=8192)
     turntable: bool = option(True, "Also write a turntable video and contact sheet.")
@@ -143,6 +162,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "nerf.surface": 160,
         "refine.steps": 400,
         "refine.grid": 80,
+        "refine.learning_rate": 0.02,
         "export.texture": 2048,
     },
     "quality": {
@@ -154,6 +174,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "nerf.surface": 256,
         "refine.steps": 1000,
         "refine.grid": 128,
+        "refine.learning_rate": 0.01,
+        "refine.render": 512,
         "export.faces": 50_000,
         "export.texture": 2048,
     },
@@ -171,24 +193,43 @@ def read_value(config: Any, key: str, value: Any) -> Any:
             raise UserError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
         return value
     if kind is bool:
-        words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-        if str(value).lower() not in words:
-            raise UserError(f"{name} must be true or false, not {value!r}.")
-        return words[str(value).lower()]
+        return _read_bool(name, value)
+    if kind is str:
+        return _read_text(name, value, spec.metadata["words"])
+    return _read_number(name, value, kind, spec.metadata["at_least"], spec.metadata["at_most"])
+
+
+def _read_bool(name: str, value: Any) -> bool:
+    word = str(value).lower()
+    if word not in ("true", "1", "yes", "on", "false", "0", "no", "off"):
+        raise UserError(f"{name} must be true or false, not {value!r}.")
+    return word in ("true", "1", "yes", "on")
+
+
+def _read_text(name: str, value: Any, words: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{name} must be a text that is not empty, not {value!r}.")
+    parts = [part.strip().lower().removeprefix(".") for part in value.split(",") if part.strip()]
+    unknown = [part for part in parts if words and part not in words]
+    if unknown or (words and not parts):
+        wrong = unknown[0] if unknown else value
+        raise UserError(f"{name} takes {', '.join(words)} (several with commas), not {wrong!r}.")
+    return value
+
+
+def _read_number(name: str, value: Any, kind: type, low: float | None, high: float | None) -> int | float:
     try:
-        if isinstance(value, bool) or (kind is int and float(value) != int(float(value))):
+        number = float(value)
+        if isinstance(value, bool) or not math.isfinite(number) or (kind is int and number != int(number)):
             raise ValueError
-        number = value if kind is str else (int(float(value)) if kind is int else float(value))
     except (ValueError, TypeError, OverflowError):
         word = {int: "a whole number", float: "a number"}[kind]
         raise UserError(f"{name} must be {word}, not {value!r}.") from None
-    low, high = spec.metadata["at_least"], spec.metadata["at_most"]
-    if (low is not None and not number >= low) or (high is not None and not number <= high):
-        bounds = " and ".join(
-            text for text, bound in ((f"at least {low}", low), (f"at most {high}", high)) if bound is not None
-        )
+    if (low is not None and number < low) or (high is not None and number > high):
+        limits = (("at least", low), ("at most", high))
+        bounds = " and ".join(f"{word} {bound}" for word, bound in limits if bound is not None)
         raise UserError(f"{name} must be {bounds}, not {value}.")
-    return number
+    return kind(number)
 
 
 def load_toml(path: Path) -> dict[str, Any]:
@@ -205,6 +246,25 @@ def load_toml(path: Path) -> dict[str, Any]:
             raise UserError(f"In {path}, {stage!r} must be a table such as [nerf].")
         flat.update({f"{stage}.{key}": value for key, value in table.items()})
     return flat
+
+
+def to_toml(config: Config) -> str:
+    """The settings as TOML that :func:`load_toml` reads, each with its help as a comment."""
+    tables = []
+    for stage in dataclasses.fields(config):
+        settings = getattr(config, stage.name)
+        lines = [f"# {type(settings).__doc__}", f"[{stage.name}]"]
+        for spec in dataclasses.fields(settings):
+            value = json.dumps(getattr(settings, spec.name), ensure_ascii=False)
+            lines += [f"# {_help(spec, settings)}", f"{spec.name} = {value}"]
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables) + "\n"
+
+
+def _help(spec: dataclasses.Field, settings: Any) -> str:
+    kind = typing.get_type_hints(type(settings))[spec.name]
+    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+    return spec.metadata["help"] + (f" One of {', '.join(choices)}." if choices else "")
 
 
 def stable_hash(value: Any) -> str:

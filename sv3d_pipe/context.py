@@ -44,12 +44,20 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """The last state saved, or None. Only tensors and plain values are read back."""
+        """The last state saved; None if there is none or it cannot be read.
+
+        Only tensors and plain values are read back, never code.
+        """
+        import pickle
+
         import torch
 
         if self.path is None or not self.path.exists():
             return None
-        return torch.load(self.path, weights_only=True)
+        try:
+            return torch.load(self.path, weights_only=True)
+        except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError):
+            return None
 
     def save(self, state: Callable[[], dict[str, Any]]) -> None:
         """Write ``state()`` if the last write is long enough ago (atomically: no half file)."""

@@ -1,0 +1,56 @@
+"""The command ``img2mesh``: parse, call, report."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import sv3d_pipe
+from sv3d_pipe.cli import info, road, stages
+from sv3d_pipe.cli.guard import Verbs
+from sv3d_pipe.train import cli as training
+
+app = typer.Typer(
+    cls=Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="One photo in, one textured mesh out: `img2mesh photo.png` makes out/photo/5-export/mesh.glb.",
+    epilog="A bare path is `run`. --debug anywhere, or IMG2MESH_DEBUG=1, shows tracebacks.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models = typer.Typer(help="The orbit models.", no_args_is_help=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"img2mesh {sv3d_pipe.__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _group(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+MAIN, STAGE, TRAIN, ABOUT = "Photo to mesh", "One stage", "Training", "About"
+app.command("run", rich_help_panel=MAIN)(road.run)
+app.command("batch", rich_help_panel=MAIN)(road.batch)
+for name in stages.VERBS:
+    app.command(name, rich_help_panel=STAGE)(stages.VERBS[name])
+app.command("render", rich_help_panel=TRAIN)(training.render)
+app.command("finetune", rich_help_panel=TRAIN)(training.finetune)
+app.command("config", rich_help_panel=ABOUT)(info.config)
+app.command("doctor", rich_help_panel=ABOUT)(info.doctor)
+models.command("list")(info.list_models)
+app.add_typer(models, name="models", rich_help_panel=ABOUT)
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="img2mesh")

@@ -1,0 +1,88 @@
+"""The group of verbs: a bare path is ``run``; every error is one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from sv3d_pipe.crash import explain, is_foreseen, one_line
+
+ClickException = typer.BadParameter.__mro__[2]  # typer brings its own copy of click, or uses click
+WRONG_USE, CRASHED, INTERRUPTED = 2, 1, 130
+
+
+class Stopped(Exception):
+    """Ctrl-C; the message says how to go on."""
+
+
+class Crash(Exception):
+    """An error nobody foresaw, its traceback already in a log."""
+
+
+class Verbs(TyperGroup):
+    """Typer's group, with ``img2mesh photo.png`` as ``img2mesh run photo.png`` and plain errors."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        own = {"--version", "--help", "-h"}
+        if args and args[0] not in own and args[0] not in self.commands:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
+        args = list(sys.argv[1:] if args is None else args)
+        debug = "--debug" in args or bool(os.environ.get("IMG2MESH_DEBUG"))
+        options["standalone_mode"] = False
+        with warnings.catch_warnings():
+            if not debug:
+                warnings.simplefilter("ignore")
+            try:
+                code = super().main([arg for arg in args if arg != "--debug"], *rest, **options)
+                if code == INTERRUPTED:
+                    raise Stopped("Stopped.")
+            except Exception as error:
+                if debug:
+                    traceback.print_exception(error)
+                code = _report(error)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(error: Exception) -> int:
+    """Say what is wrong in one line on stderr; the exit code."""
+    if isinstance(error, (Stopped, typer.Abort)):
+        typer.echo(str(error) or "Stopped.", err=True)
+        return INTERRUPTED
+    if isinstance(error, ClickException):
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            typer.echo(f"Error: {one_line(error.format_message())}", err=True)
+        return WRONG_USE
+    if isinstance(error, Crash):
+        typer.echo(f"Error: {error}", err=True)
+        return CRASHED
+    typer.echo(f"Error: {explain(error, None)}", err=True)
+    return WRONG_USE if is_foreseen(error) else CRASHED
+
+
+@contextmanager
+def at_work(folder: Path):
+    """Around long work on ``folder``: Ctrl-C says how to go on; a crash leaves its log there."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(
+            f"Stopped. What is finished is kept in {folder}; run the same command again to go on."
+        ) from None
+    except Exception as error:
+        if is_foreseen(error):
+            raise
+        raise Crash(explain(error, folder)) from error

@@ -1,0 +1,143 @@
+"""The road from a photo to a mesh: five stages, run in order, each kept and never done twice.
+
+    photo.png ─ prep ─► Photo ─ orbit ─► Views ─ nerf ─► Field ─ refine ─► Mesh ─ export ─► mesh.glb
+
+A stage is a function of its settings, the artifacts before it and a context (device, seed,
+progress). Its result is committed to the workspace under a key that hashes all of these; when the
+key is found there again, and the files are whole, the stage is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sv3d_pipe.config import Config
+from sv3d_pipe.context import Context
+from sv3d_pipe.device import check_device_name, resolve_device
+from sv3d_pipe.naming import photo_identity, workspace_for
+from sv3d_pipe.progress import Reporter, make_reporter
+from sv3d_pipe.road import Result, Road, Stage
+from sv3d_pipe.workspace import STAGES, Workspace
+
+
+def _prep(road: Road, context: Context):
+    from sv3d_pipe.prep.frame import prepare
+
+    return prepare(road.config.prep, road.photo, context)
+
+
+def _orbit(road: Road, context: Context):
+    from sv3d_pipe.orbit.paint import paint
+
+    return paint(road.config.orbit, road.artifact("prep"), context)
+
+
+def _nerf(road: Road, context: Context):
+    from sv3d_pipe.nerf.fit import fit_field
+
+    return fit_field(road.config.nerf, road.artifact("orbit"), context)
+
+
+def _refine(road: Road, context: Context):
+    from sv3d_pipe.orbit.prior import load_prior
+    from sv3d_pipe.refine.fit import refine_mesh
+
+    def prior():
+        return load_prior(road.config.orbit, road.artifact("prep"), context)
+
+    return refine_mesh(road.config.refine, road.artifact("nerf"), road.artifact("orbit"), context, prior)
+
+
+def _export(road: Road, context: Context):
+    from sv3d_pipe.export.export import export_mesh
+
+    return export_mesh(road.config.export, road.artifact("refine"), road.artifact("orbit"), context)
+
+
+def _load(kind: str) -> Callable[[Path], Any]:
+    def load(folder: Path) -> Any:
+        from sv3d_pipe import artifacts
+
+        return getattr(artifacts, kind).load(folder)
+
+    return load
+
+
+def _photo_content(road: Road) -> dict[str, str]:
+    return {"photo": photo_identity(road.photo)["sha256"]}
+
+
+def _model(road: Road) -> dict[str, str]:
+    from sv3d_pipe.orbit.models import identity
+
+    return {"model": identity(road.config.orbit.model)}
+
+
+ROAD = (
+    Stage("prep", 1, (), _prep, _load("Photo"), _photo_content),
+    Stage("orbit", 1, ("prep",), _orbit, _load("Views"), _model),
+    Stage("nerf", 1, ("orbit",), _nerf, _load("Field")),
+    Stage("refine", 1, ("prep", "orbit", "nerf"), _refine, _load("Mesh")),
+    Stage("export", 1, ("orbit", "refine"), _export, lambda folder: folder),
+)
+
+
+class Image2Mesh:
+    """The whole road as one object: ``Image2Mesh.from_preset("draft")("photo.png")``.
+
+    Args:
+        config: all settings. seed: of every random number.
+        device: auto, cpu, cuda, cuda:N or mps.
+        reporter: shows progress; by default bars on a terminal, one line per stage elsewhere.
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        seed: int = 23,
+        device: str = "auto",
+        reporter: Reporter | None = None,
+    ):
+        self.config = config or Config()
+        self.seed = seed
+        self.device = device
+        self.reporter = reporter or make_reporter()
+
+    @classmethod
+    def from_preset(cls, name: str, settings: dict[str, Any] | None = None, **kwargs) -> Image2Mesh:
+        """Preset draft, standard or quality; ``settings`` as in ``{"nerf.steps": 800}``."""
+        return cls(Config.preset(name).replace(settings or {}), **kwargs)
+
+    def __call__(
+        self,
+        photo: str | Path,
+        out: str | Path | None = None,
+        start: str = "prep",
+        until: str = "export",
+        force_from: str | None = None,
+    ) -> Result:
+        """Make a mesh of a photo.
+
+        Args:
+            out: workspace folder; by default ``out/<the photo's name>``.
+            start: take the stages before this one from the workspace as they are.
+            until: stop after this stage. force_from: run this and later stages even if finished.
+        Raises:
+            UserError: what is wrong with the photo, the settings or the folder, in one sentence.
+        """
+        self.check(start, until)
+        root = Path(out) if out is not None else workspace_for(Path(photo), Path("out"))
+        road = Road(ROAD, Workspace(root), Path(photo), self.config, self.seed, self.device, self.reporter)
+        return road.run(start, until, force_from)
+
+    def check(self, start: str = "prep", until: str = "export") -> None:
+        """Raise UserError now for what would fail in the middle of the road: no such device or model."""
+        from sv3d_pipe.orbit.models import find_model
+
+        if "orbit" in STAGES[STAGES.index(start) : STAGES.index(until) + 1]:
+            find_model(self.config.orbit.model)
+        check_device_name(self.device)
+        if self.device not in ("auto", "cpu"):  # looking for the others imports torch
+            resolve_device(self.device)

@@ -1,0 +1,34 @@
+"""What several tests need: the optional shared data set, and toy objects whose truth is known."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sv3d_pipe  # noqa: F401  (sets the OpenMP wait policy before torch is imported)
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of reference meshes, photos and golden numbers; tests that need it skip without it."""
+    default = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("IMG2MESH_SHARED", default))
+    if not folder.is_dir():
+        pytest.skip("the shared reference data is not here (set IMG2MESH_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def colored_cube():
+    """A cube of side 1 whose faces are red (+x), cyan (-x), green (+y), magenta (-y), blue (+z), yellow (-z)."""
+    import trimesh
+
+    from sv3d_pipe.train.render import from_trimesh
+
+    cube = trimesh.creation.box((1, 1, 1)).subdivide().subdivide()
+    axis = np.abs(cube.face_normals).argmax(1)
+    positive = cube.face_normals[np.arange(len(axis)), axis] > 0
+    colors = np.where(positive[:, None], np.eye(3)[axis], 1 - np.eye(3)[axis])
+    cube.visual = trimesh.visual.ColorVisuals(cube, face_colors=(colors * 255).astype(np.uint8))
+    return from_trimesh(cube)

@@ -1,0 +1,64 @@
+"""Five tiny stages that count their work: each artifact is a text made of those it takes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sv3d_pipe.road import Stage
+from sv3d_pipe.workspace import STAGES
+
+TAKES = {
+    "prep": (),
+    "orbit": ("prep",),
+    "nerf": ("orbit",),
+    "refine": ("prep", "orbit", "nerf"),
+    "export": ("orbit", "refine"),
+}
+
+
+@dataclass
+class Text:
+    text: str
+
+    def save(self, folder: Path) -> None:
+        (folder / "mesh.glb").write_text(self.text)
+
+    @classmethod
+    def load(cls, folder: Path):
+        return cls((folder / "mesh.glb").read_text())
+
+
+class FakeRoad:
+    """The stages, and what was done in which order.
+
+    Attributes:
+        worked, loaded: names of stages, in order. fail: stage -> exception that its next work raises.
+        model: stands for the orbit model's weights.
+    """
+
+    def __init__(self):
+        self.worked, self.loaded, self.fail, self.model = [], [], {}, "weights"
+        self.stages = tuple(self._stage(name) for name in STAGES)
+
+    def _stage(self, name):
+        def work(road, context):
+            if name in self.fail:
+                raise self.fail.pop(name)
+            self.worked.append(name)
+            if name == "orbit":
+                context.warn("the orbit is odd")
+                context.warn("the orbit is odd")
+            with context.bar(name, 2) as bar:
+                bar.update(2, "done")
+            taken = [road.artifact(taken).text for taken in TAKES[name]]
+            start = road.photo.read_text() if name == "prep" else name
+            return Text(f"{start}({','.join(taken)})"), {"score_db": 20.0}
+
+        def load(folder):
+            self.loaded.append(name)
+            return Text.load(folder)
+
+        identity = {
+            "prep": lambda road: {"photo": road.photo.read_text()},
+            "orbit": lambda road: {"model": self.model},
+        }.get(name, lambda road: {})
+        return Stage(name, 1, TAKES[name], work, load, identity)

@@ -1,0 +1,92 @@
+"""Settings: reading, ranges, presets, TOML."""
+
+import dataclasses
+
+import pytest
+
+from sv3d_pipe.config import PRESETS, Config, load_toml, stable_hash, to_toml
+from sv3d_pipe.errors import UserError
+
+
+def test_values_are_read_by_the_type_of_the_field():
+    config = Config().replace(
+        {"nerf.steps": "800", "orbit.elevation_deg": "5", "refine.sds": "off", "prep.matte": "alpha"}
+    )
+    assert config.nerf.steps == 800 and type(config.nerf.steps) is int
+    assert config.orbit.elevation_deg == 5.0 and type(config.orbit.elevation_deg) is float
+    assert config.refine.sds is False
+    assert config.prep.matte == "alpha"
+    assert Config().replace({"nerf.steps": 1e3}).nerf.steps == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("nerf.steps", "many", "nerf.steps must be a whole number"),
+        ("nerf.steps", "1.5", "must be a whole number"),
+        ("nerf.steps", True, "must be a whole number"),
+        ("nerf.steps", "0", "at least 1"),
+        ("nerf.photo_weight", "inf", "must be a number"),
+        ("nerf.photo_weight", "nan", "must be a number"),
+        ("prep.fill", "2", "at least 0.2 and at most 1.0"),
+        ("prep.matte", "magic", "one of auto, alpha"),
+        ("refine.sds", "perhaps", "true or false"),
+        ("orbit.model", 3, "must be a text"),
+        ("orbit.model", " ", "must be a text"),
+        ("export.format", "glb,usdx", "glb, obj, ply, stl .*not 'usdx'"),
+        ("export.format", ",", "export.format takes"),
+        ("nerf.stepz", 3, "Did you mean nerf.steps"),
+        ("steps", 3, "There is no option 'steps'"),
+    ],
+)
+def test_wrong_values_are_told_in_one_sentence(name, value, sentence):
+    with pytest.raises(UserError, match=sentence) as caught:
+        Config().replace({name: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_formats_are_read_as_people_write_them():
+    assert Config().replace({"export.format": ".GLB, obj"}).export.format == ".GLB, obj"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_and_their_toml_are_the_same_settings(name, tmp_path):
+    config = Config.preset(name)
+    path = tmp_path / "my.toml"
+    path.write_text(to_toml(config))
+    assert Config().replace(load_toml(path)) == config
+
+
+def test_an_unknown_preset_names_the_known_ones():
+    with pytest.raises(UserError, match="draft, standard, quality"):
+        Config.preset("best")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("nerf = ", "not valid TOML"), ("steps = 3", r"must be a table such as \[nerf\]")],
+)
+def test_wrong_toml_is_told_in_one_sentence(tmp_path, text, sentence):
+    (tmp_path / "my.toml").write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        load_toml(tmp_path / "my.toml")
+
+
+def test_a_missing_toml_is_told():
+    with pytest.raises(UserError, match="Cannot read the config file no.toml"):
+        from pathlib import Path
+
+        load_toml(Path("no.toml"))
+
+
+def test_every_setting_has_a_help_sentence():
+    for stage in dataclasses.fields(Config):
+        for spec in dataclasses.fields(getattr(Config(), stage.name)):
+            assert spec.metadata["help"].endswith("."), (stage.name, spec.name)
+
+
+def test_stable_hash_does_not_depend_on_the_order_of_keys():
+    assert stable_hash({"a": 1, "b": [2.5, "x"]}) == stable_hash({"b": [2.5, "x"], "a": 1})
+    assert stable_hash({"a": 1}) != stable_hash({"a": 1.5})
+    # printf '{"a":1}' | sha256sum
+    assert stable_hash({"a": 1}) == "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"

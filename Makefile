@@ -1,0 +1,32 @@
+# Everything happens in a virtual environment in .venv; only Python 3.10+ and make are needed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test install lint mini clean
+
+demo: install  ## a photo to a textured mesh, about two minutes
+	$(BIN)/img2mesh examples/bird.png -o out --preset draft
+	@echo "Open out/bird/5-export/mesh.glb in any 3D viewer, or look at contact_sheet.png beside it."
+
+test: install  ## the whole test suite
+	$(BIN)/python -m pytest
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+OBJECTS ?= objects
+mini: install  ## train the built-in model again from OBJECTS/train and OBJECTS/val
+	$(BIN)/img2mesh render $(OBJECTS)/train --procedural 500 -o data/train
+	$(BIN)/img2mesh render $(OBJECTS)/val --seed 1 -o data/val
+	$(BIN)/img2mesh finetune data/train -o checkpoints/mini --model new --validation data/val
+
+clean:
+	rm -rf .venv out data

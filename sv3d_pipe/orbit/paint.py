@@ -51,6 +51,7 @@ def paint(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, d
             callback_on_step_end_tensor_inputs=("denoised",),
         )
     frames = output.frames if pipeline.paints_alpha else np.stack([cut_from_white(f) for f in output.frames])
+    frames = crisp(frames)
     frames[-1] = resize_rgba(photo.rgba, pipeline.size)
     metrics = {
         "photo_psnr_db": round(psnr_db(_white(output.own_last_frame), target), 2),
@@ -60,6 +61,23 @@ def paint(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, d
         "kind": kind,
     }
     return Views(frames, orbit(azimuth_deg, elevation_deg), photo.rgba), metrics
+
+
+def crisp(
+    rgba: np.ndarray,  # [N, S, S, 4]
+) -> np.ndarray:  # [N, S, S, 4]
+    """The same pictures with mask edges about one pixel wide; sharp masks are left as they are.
+
+    A model that is unsure paints soft rims; a surface meets a half-transparent rim with spikes. A ramp
+    of W pixels has the integral of 4 a (1 - a) equal to 2 W / 3 and that of its slope equal to 1, so
+    their ratio measures W; the contrast around 1/2 is raised by it.
+    """
+    alpha = rgba[..., 3]
+    down, right = np.gradient(alpha, axis=(1, 2))
+    width = 1.5 * (4 * alpha * (1 - alpha)).sum((1, 2)) / np.maximum(np.hypot(down, right).sum((1, 2)), 1e-6)
+    gain = np.where(width > 1.25, width, 1)[:, None, None]  # sharp masks measure 0.9 to 1.2
+    sharp = np.clip(0.5 + (alpha - 0.5) * gain, 0, 1)
+    return np.concatenate([rgba[..., :3], sharp[..., None]], -1).astype(np.float32)
 
 
 def psnr_db(

@@ -80,7 +80,7 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
         self.mid_out = nn.ModuleList(VoxelBlock(mid, 128) for _ in range(2))
         self.from_mid = nn.Conv3d(mid, fine, 1)
         self.fine_out = VoxelBlock(fine, 128)
-        self.leave = nn.Conv3d(fine, RENDERED, 1)
+        self.leave = nn.Conv3d(fine, RENDERED + 1, 1)
         self.head = FrameHead(RENDERED + 4, 32, 128)
 
     def forward(
@@ -124,8 +124,8 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
         where, depth = project(voxel_centers(grid, photo.device), axes[:, -1:])  # [B, 1, G^3, 2], [B, 1, G^3]
         seen = [unproject(m[:, None], where).mean(1) for m in (near_map, wide_map)]  # each [B, C, G^3]
         coordinates = voxel_centers(grid, photo.device).T.expand(len(photo), 3, -1)
-        alpha = unproject(photo[:, None, 3:], where)[:, 0]
-        x = torch.cat([*seen, alpha, depth - CAMERA_DISTANCE, coordinates], 1)
+        rgba = unproject(photo[:, None], where)[:, 0] / 2 + 0.5  # [B, 4, G^3], premultiplied
+        x = torch.cat([*seen, rgba[:, 3:] * 2 - 1, depth - CAMERA_DISTANCE, coordinates], 1)
         x = fine = self.fine_in(self.enter(x.unflatten(2, (grid,) * 3)), embedding)
         x = self.to_mid(x) + self.from_frames(self._frames_in_volume(scaled, axes, embedding))
         for block in self.mid_in:
@@ -142,7 +142,9 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
         x = self.fine_out(fine + F.interpolate(self.from_mid(x), scale_factor=2, mode="nearest"), embedding)
         x = self.leave(x).float()
         density = F.softplus(x[:, 3:4] - 4) * (self.config.grid / 4)
-        return torch.cat([x[:, :3].sigmoid(), density, x[:, 4:]], 1)
+        in_photo = (rgba[:, :3] / rgba[:, 3:].clamp(min=0.05)).clamp(0, 1).unflatten(2, (grid,) * 3)
+        rgb = torch.lerp(x[:, :3].sigmoid(), in_photo.float(), x[:, 8:].sigmoid())
+        return torch.cat([rgb, density, x[:, 4:8]], 1)
 
     def _frames_in_volume(self, scaled, axes, embedding):
         """Mean and spread over the noisy frames of their features at each mid voxel: [B, mid, G/2, ...]."""

@@ -6,7 +6,7 @@ from sv3d_pipe.artifacts import Photo, on_white, resize_rgba
 from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.context import Context
-from sv3d_pipe.orbit.paint import cut_from_white, paint, psnr_db
+from sv3d_pipe.orbit.paint import crisp, cut_from_white, paint, psnr_db
 from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline
 
 
@@ -124,3 +124,14 @@ def test_cut_from_white_keeps_white_inside_the_object():
 
 def test_cut_from_white_of_nothing_is_nothing():
     assert not cut_from_white(np.ones((16, 16, 3), np.float32)).any()
+
+
+def test_soft_masks_become_crisp_and_crisp_ones_stay():
+    disc = np.stack([half_disc(64)])
+    assert np.abs(crisp(disc)[..., 3] - disc[..., 3]).mean() < 2e-3
+    x = np.arange(64) + 0.5
+    ramp = np.clip((x - 32) / 12 + 0.5, 0, 1)  # twelve pixels wide, its middle at pixel 32
+    rgba = np.broadcast_to(ramp[:, None], (8, 64, 64, 4)).astype(np.float32)
+    alpha = crisp(rgba)[0, 5, :, 3]
+    assert ((alpha > 0.01) & (alpha < 0.99)).sum() <= 2
+    np.testing.assert_allclose(alpha[[30, 33]], [0, 1])

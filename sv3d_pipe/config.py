@@ -44,7 +44,8 @@ class PrepConfig:
     """Cut the object out of the photo and centre it."""
 
     matte: Literal["auto", "alpha", "offline", "rembg"] = option(
-        "auto", "Where the cut-out comes from: the file's alpha, the offline matte, or rembg; auto tries in turn."
+        "auto",
+        "Where the cut-out comes from: the file's alpha, the offline matte, or rembg; auto tries in turn.",
     )
     fill: float = option(
         0.8, "Share of the frame's side that the object's longer side fills.", at_least=0.2, at_most=1.0
@@ -92,8 +93,12 @@ class RefineConfig:
     color_weight: float = option(1.0, "Weight of the colour loss.", at_least=0)
     normal_weight: float = option(0.1, "Weight of the agreement of neighbouring face normals.", at_least=0)
     smooth_weight: float = option(0.05, "Weight of the SDF's smoothness.", at_least=0)
-    render: int = option(256, "Largest side of the pictures compared with the views.", at_least=16, at_most=2048)
-    sds: bool = option(True, "Soft-masked score distillation by the orbit model in the last fifth of the steps.")
+    render: int = option(
+        256, "Largest side of the pictures compared with the views.", at_least=16, at_most=2048
+    )
+    sds: bool = option(
+        True, "Soft-masked score distillation by the orbit model in the last fifth of the steps."
+    )
     sds_weight: float = option(0.1, "Weight of the distillation gradient.", at_least=0)
     sds_every: int = option(5, "Steps from one distillation to the next.", at_least=1, at_most=1000)
 

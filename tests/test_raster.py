@@ -53,4 +53,6 @@ def test_interpolate_passes_gradients_to_attributes():
     attributes = torch.rand(len(vertices), 2, requires_grad=True)
     interpolate(attributes, faces, raster).sum().backward()
     # Barycentrics sum to one, so every covered pixel adds one to each channel in total.
-    torch.testing.assert_close(attributes.grad.sum(0), raster.covered.sum().float().expand(2), rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(
+        attributes.grad.sum(0), raster.covered.sum().float().expand(2), rtol=1e-4, atol=1e-2
+    )

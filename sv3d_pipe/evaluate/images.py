@@ -20,6 +20,11 @@ def _prepared(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
+def decibels(mse: float) -> float:
+    """Mean squared error of values in [0, 1] as PSNR in dB, at most 100 (finite, so that JSON can hold it)."""
+    return float(-10 * np.log10(max(mse, 1e-10)))
+
+
 def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Peak signal-to-noise ratio in dB of [N, H, W, 3 or 4] stacks with range [0, 1]: [N] float64.
 

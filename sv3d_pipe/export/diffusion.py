@@ -17,9 +17,7 @@ def laplacian(faces: np.ndarray, n_vertices: int) -> sparse.csc_matrix:
     return (sparse.diags(np.asarray(adjacency.sum(1)).reshape(-1)) - adjacency).tocsc()
 
 
-def diffuse(
-    faces: np.ndarray, values: np.ndarray, weight: np.ndarray, decay: float = 1e-6
-) -> np.ndarray:
+def diffuse(faces: np.ndarray, values: np.ndarray, weight: np.ndarray, decay: float = 1e-6) -> np.ndarray:
     """The smoothest vertex values that agree with the given ones: solve (W + L + decay) x = W v.
 
     Args:

@@ -12,6 +12,7 @@ import numpy as np
 from sv3d_pipe.artifacts import Mesh, Views, on_white, resize_rgba
 from sv3d_pipe.config import ExportConfig
 from sv3d_pipe.context import Context
+from sv3d_pipe.evaluate.images import decibels
 from sv3d_pipe.export.clean import clean
 from sv3d_pipe.export.formats import Asset, encode, encode_glb, encode_png, normalize, parse_formats
 from sv3d_pipe.export.render import front_view
@@ -84,7 +85,7 @@ def front_psnr(glb: bytes, asset: Asset, views: Views, size: int) -> float:
     photo = target_view(views)
     wanted = photo if len(photo) == size else resize_rgba(photo, size)
     error = float(np.mean((on_white(seen) - on_white(wanted)) ** 2))
-    return round(float(-10 * np.log10(max(error, 1e-10))), 3)
+    return round(decibels(error), 3)
 
 
 def _previews(asset: Asset, views: Views, context: Context) -> dict[str, bytes]:

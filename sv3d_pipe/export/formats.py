@@ -154,6 +154,4 @@ def _welded(asset: Asset) -> tuple[np.ndarray, np.ndarray]:
 def _cut_mesh(asset: Asset, material: PBRMaterial) -> trimesh.Trimesh:
     normals = vertex_normals(*_welded(asset))[asset.source]
     visual = trimesh.visual.TextureVisuals(uv=asset.uv, material=material)
-    return trimesh.Trimesh(
-        asset.vertices, asset.faces, vertex_normals=normals, visual=visual, process=False
-    )
+    return trimesh.Trimesh(asset.vertices, asset.faces, vertex_normals=normals, visual=visual, process=False)

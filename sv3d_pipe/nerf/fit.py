@@ -10,12 +10,13 @@ from sv3d_pipe.artifacts import Field, Views
 from sv3d_pipe.config import NerfConfig
 from sv3d_pipe.context import Context
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.evaluate.images import decibels
 from sv3d_pipe.nerf.composite import composite
 from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.nerf.march import march
 from sv3d_pipe.nerf.occupancy import AGREEMENT, COVERED, Hull, OccupancyGrid, carve
 from sv3d_pipe.nerf.rays import Batch, Pictures, pictures
-from sv3d_pipe.nerf.render import psnr, to_db
+from sv3d_pipe.nerf.render import psnr
 from sv3d_pipe.nerf.surface import extract
 
 MARGIN = 1.05  # the field's cube beside the sphere that every camera sees
@@ -115,7 +116,7 @@ def optimize(
             progress["mse"] = mse if progress["step"] == 1 else 0.95 * progress["mse"] + 0.05 * mse
             if progress["step"] % OCCUPANCY_EVERY == 0 and progress["step"] < config.steps:
                 grid.update(model, generator)
-            bar.update(1, f"{to_db(progress['mse'] * hit_share):.1f} dB")
+            bar.update(1, f"{decibels(progress['mse'] * hit_share):.1f} dB")
             context.checkpoint.save(state)
 
 

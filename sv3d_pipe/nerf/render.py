@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from sv3d_pipe.evaluate.images import decibels
 from sv3d_pipe.nerf.composite import composite
 from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.nerf.march import march
@@ -38,9 +39,4 @@ def psnr(field: RadianceField, grid: OccupancyGrid, pictures: Pictures, most: in
     color, alpha = render_rays(field, grid, batch.origins, batch.directions)
     seen = color + (1 - alpha[:, None])
     wanted = batch.rgba[:, :3] + (1 - batch.rgba[:, 3:])
-    return to_db(float(((seen - wanted) ** 2).mean()))
-
-
-def to_db(mse: float) -> float:
-    """Mean squared error of values in [0, 1] as PSNR in dB."""
-    return float(-10 * np.log10(max(mse, 1e-10)))
+    return decibels(float(((seen - wanted) ** 2).mean()))

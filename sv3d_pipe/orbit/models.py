@@ -140,7 +140,7 @@ def identity(name: str) -> str:
         digest.update(f"{path.relative_to(folder).as_posix()}:{size}\n".encode())
         with path.open("rb") as file:
             if size <= WHOLE_FILE_BYTES:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+                digest.update(hashlib.sha256(file.read()).digest())
             else:
                 for i in range(SAMPLES):
                     file.seek(i * (size - SAMPLE_BYTES) // (SAMPLES - 1))

@@ -12,6 +12,7 @@ from sv3d_pipe.artifacts import Photo, Views, on_white, resize_rgba
 from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.context import Context
+from sv3d_pipe.evaluate.images import decibels
 from sv3d_pipe.orbit.conditioning import photo_on_white
 from sv3d_pipe.orbit.models import load_pipeline
 
@@ -37,7 +38,7 @@ def paint(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, d
 
         def report(pipe, index: int, timestep: torch.Tensor, tensors: dict) -> dict:
             own = pipe.decode_frames(tensors["denoised"][-1:])[0].cpu().numpy()
-            bar.update(1, f"{psnr_db(_white(own), target):.1f} dB")
+            bar.update(1, f"{_psnr_db(own, target):.1f} dB")
             return {}
 
         output = pipeline(
@@ -54,7 +55,7 @@ def paint(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, d
     frames = crisp(frames)
     frames[-1] = resize_rgba(photo.rgba, pipeline.size)
     metrics = {
-        "photo_psnr_db": round(psnr_db(_white(output.own_last_frame), target), 2),
+        "photo_psnr_db": round(_psnr_db(output.own_last_frame, target), 2),
         "coverage": round(float(frames[..., 3].mean()), 4),
         "frames": len(frames),
         "size": pipeline.size,
@@ -80,13 +81,9 @@ def crisp(
     return np.concatenate([rgba[..., :3], sharp[..., None]], -1).astype(np.float32)
 
 
-def psnr_db(
-    image: np.ndarray,  # [S, S, 3] in [0, 1]
-    target: np.ndarray,  # [S, S, 3]
-) -> float:
-    """Peak signal-to-noise ratio in decibels, at most 99 (equal images)."""
-    error = float(np.mean((np.asarray(image, np.float64) - target) ** 2))
-    return min(99.0, float(-10 * np.log10(max(error, 1e-12))))
+def _psnr_db(frame: np.ndarray, target: np.ndarray) -> float:
+    """Of a frame [S, S, 3 or 4] against the photo on white [S, S, 3]."""
+    return decibels(float(np.mean((_white(frame).astype(np.float64) - target) ** 2)))
 
 
 def cut_from_white(

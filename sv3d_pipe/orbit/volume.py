@@ -109,7 +109,7 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
         """The expected clean frames."""
         pose = torch.stack([pose[..., 0], pose[..., 1] - pose[:, -1:, 1]], -1)
         axes = frame_axes(pose[..., 0], pose[..., 1])  # [B, T, 3, 3]
-        embedding = self.noise(sinusoid(sigma.log() / 4, 64))  # [B, 128]
+        embedding = self.noise(noise_waves(sigma.log() / 4, 64))  # [B, 128]
         scaled = noisy / (sigma**2 + 1).sqrt()[:, None, None, None, None]  # unit variance
         volume = self._volume(scaled, photo, axes, embedding)  # [B, 8, G, G, G]
         rendered = self._render(volume, axes)  # [B, T, 8, S/2, S/2]
@@ -185,7 +185,9 @@ class PhotoEncoder(nn.Module):
 
     def __init__(self, fine: int, mid: int, width: int):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(4, fine, 3, padding=1), nn.SiLU(), nn.Conv2d(fine, fine, 3, padding=1))
+        self.stem = nn.Sequential(
+            nn.Conv2d(4, fine, 3, padding=1), nn.SiLU(), nn.Conv2d(fine, fine, 3, padding=1)
+        )
         self.down = nn.ModuleList(
             nn.Sequential(
                 nn.SiLU(),
@@ -196,7 +198,9 @@ class PhotoEncoder(nn.Module):
             )
             for a, b in ((fine, mid), (mid, 2 * mid), (2 * mid, width))
         )
-        self.up = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in ((width, 2 * mid), (2 * mid, mid), (mid, fine)))
+        self.up = nn.ModuleList(
+            nn.Conv2d(a, b, 1) for a, b in ((width, 2 * mid), (2 * mid, mid), (mid, fine))
+        )
         self.wide = nn.Sequential(nn.SiLU(), nn.Conv2d(fine, fine, 3, padding=1))
         self.place = nn.Parameter(torch.randn(64, width) * 0.02)
 
@@ -266,7 +270,7 @@ class FrameHead(nn.Module):
         return self.leave(F.silu(self.conv(x))).float()
 
 
-def sinusoid(x: torch.Tensor, size: int) -> torch.Tensor:
+def noise_waves(x: torch.Tensor, size: int) -> torch.Tensor:
     """[B] -> [B, size] cosines and sines of frequencies from 1/8 to 32 (noise levels span about 3)."""
     frequencies = torch.exp(torch.linspace(math.log(0.125), math.log(32.0), size // 2, device=x.device))
     angles = x[:, None] * frequencies
@@ -297,6 +301,9 @@ def unproject(maps: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
     """Feature maps [B, T, C, h, w] read at positions [B, T, P, 2]: [B, T, C, P]."""
     batch, frames = maps.shape[:2]
     values = F.grid_sample(
-        maps.flatten(0, 1), where.to(maps.dtype).flatten(0, 1)[:, None], align_corners=False, padding_mode="border"
+        maps.flatten(0, 1),
+        where.to(maps.dtype).flatten(0, 1)[:, None],
+        align_corners=False,
+        padding_mode="border",
     )
     return values[:, :, 0].unflatten(0, (batch, frames))

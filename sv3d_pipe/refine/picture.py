@@ -10,6 +10,7 @@ import torch
 
 from sv3d_pipe.artifacts import Mesh, Views, on_white
 from sv3d_pipe.cameras import Cameras
+from sv3d_pipe.evaluate.images import decibels
 from sv3d_pipe.raster import interpolate, rasterize
 from sv3d_pipe.refine.silhouette import Topology, coverage
 from sv3d_pipe.refine.surface import Hits, surface_hits
@@ -85,7 +86,7 @@ def score(mesh: Mesh, views: Views, size: int) -> Score:
         smaller += np.minimum(sheet[..., 3], target[..., 3]).sum()
         larger += np.maximum(sheet[..., 3], target[..., 3]).sum()
         error += np.square(sheet[..., :3] + 1 - sheet[..., 3:] - on_white(target)).mean() / len(views.cameras)
-    return Score(float(smaller / max(larger, 1e-9)), float(-10 * np.log10(max(error, 1e-10))))
+    return Score(float(smaller / max(larger, 1e-9)), decibels(error))
 
 
 def shrink(rgba: np.ndarray, size: int) -> np.ndarray:

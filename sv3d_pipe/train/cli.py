@@ -56,11 +56,17 @@ def render(
 
 def finetune(
     data: Annotated[Path, typer.Argument(help="Orbit data set made by `img2mesh render`.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the trained model; resumes what is there.")],
-    model: Annotated[str, typer.Option(help="Model to start from; `new` starts a small one from nothing.")] = "mini",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the trained model; resumes what is there.")
+    ],
+    model: Annotated[
+        str, typer.Option(help="Model to start from; `new` starts a small one from nothing.")
+    ] = "mini",
     validation: Annotated[Path | None, typer.Option(help="Data set to measure on while training.")] = None,
     steps: Annotated[int, typer.Option(help="Stop after this many steps.", min=1)] = 100_000,
-    minutes: Annotated[float, typer.Option(help="Stop after this many minutes of training.", min=0.01)] = 100.0,
+    minutes: Annotated[
+        float, typer.Option(help="Stop after this many minutes of training.", min=0.01)
+    ] = 100.0,
     batch: Annotated[int, typer.Option(help="Objects per step.", min=1)] = 8,
     frames: Annotated[int, typer.Option(help="Frames per object, the photo included.", min=2)] = 6,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.", min=0.0)] = 6e-4,

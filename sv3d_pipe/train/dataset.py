@@ -94,7 +94,11 @@ class OrbitSet:
         elevation = record["elevation_deg"].numpy()
         low, high = self.photo_elevation_deg
         candidates = np.flatnonzero((elevation >= low) & (elevation <= high))
-        photo = int(rng.choice(candidates)) if len(candidates) else int(np.abs(elevation - (low + high) / 2).argmin())
+        photo = (
+            int(rng.choice(candidates))
+            if len(candidates)
+            else int(np.abs(elevation - (low + high) / 2).argmin())
+        )
         others = rng.permutation(np.delete(np.arange(len(elevation)), photo))[: frames - 1]
         chosen = torch.from_numpy(np.append(others, photo))
         rgba = record["rgba"][chosen].float() / 255
@@ -109,4 +113,6 @@ def _recolor(rgb: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Shuffle the channels and bend brightness and contrast, the same for all frames."""
     if rng.random() < 0.5:
         rgb = rgb[..., rng.permutation(3).tolist()]
-    return (rgb.clamp(min=1e-4) ** float(np.exp(rng.normal(0, 0.25))) * float(rng.uniform(0.8, 1.1))).clamp(0, 1)
+    return (rgb.clamp(min=1e-4) ** float(np.exp(rng.normal(0, 0.25))) * float(rng.uniform(0.8, 1.1))).clamp(
+        0, 1
+    )

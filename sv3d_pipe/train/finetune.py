@@ -55,10 +55,14 @@ class Trainer:
         bfloat16: run the network under bfloat16 autocast.
     """
 
-    def __init__(self, unet, codec, data: OrbitSet, recipe: Recipe, folder: Path, device: str, bfloat16: bool):
+    def __init__(
+        self, unet, codec, data: OrbitSet, recipe: Recipe, folder: Path, device: str, bfloat16: bool
+    ):
         self.unet, self.codec, self.data, self.recipe = unet.to(device), codec.to(device), data, recipe
         self.folder, self.device, self.bfloat16 = folder, device, bfloat16
-        self.optimizer = torch.optim.AdamW(unet.parameters(), recipe.learning_rate, (0.9, 0.98), weight_decay=0.01)
+        self.optimizer = torch.optim.AdamW(
+            unet.parameters(), recipe.learning_rate, (0.9, 0.98), weight_decay=0.01
+        )
         self.average = {name: p.detach().clone() for name, p in unet.named_parameters()}
         self.step, self.seconds = 0, 0.0
         if self._checkpoint.exists():
@@ -92,7 +96,9 @@ class Trainer:
         """How much of the budget is used: 1 means done."""
         return min(1.0, max(self.step / self.recipe.steps, self.seconds / (60 * self.recipe.minutes)))
 
-    def run(self, on_step: Callable[[float, float], None], validate: Callable[[], dict] | None = None) -> None:
+    def run(
+        self, on_step: Callable[[float, float], None], validate: Callable[[], dict] | None = None
+    ) -> None:
         """Train until the budget is spent.
 
         Args:
@@ -132,7 +138,12 @@ class Trainer:
         return float(loss.detach())
 
     def _log(self, loss: float, validate: Callable[[], dict] | None) -> None:
-        row = {"step": self.step, "samples": self.step * self.recipe.batch, "minutes": self.seconds / 60, "loss": loss}
+        row = {
+            "step": self.step,
+            "samples": self.step * self.recipe.batch,
+            "minutes": self.seconds / 60,
+            "loss": loss,
+        }
         if validate is not None:
             with self.averaged():
                 row |= validate()
@@ -182,7 +193,9 @@ def denoising_loss(unet, codec, batch: Batch, recipe: Recipe, generator: torch.G
     ids = batch.time_ids().to(device)  # [B, T, 3]
     c_skip, c_out, c_in, c_noise = edm_scalings(s)
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-        velocity = unet(torch.cat([noisy * c_in, photo], 2), c_noise.flatten(), None, ids, return_dict=False)[0]
+        velocity = unet(torch.cat([noisy * c_in, photo], 2), c_noise.flatten(), None, ids, return_dict=False)[
+            0
+        ]
     denoised = c_out * velocity.float() + c_skip * noisy
     weight = ((sigma**2 + 1) / sigma**2).clamp(max=5)
     return (weight * (denoised - clean).square().mean((1, 2, 3, 4))).mean()
@@ -203,7 +216,10 @@ def one_step_psnr(unet, codec, data: OrbitSet, device: str, objects: int = 38, f
         noisy = sigma * torch.randn(clean.shape, generator=generator, device=device)
         c_skip, c_out, c_in, c_noise = edm_scalings(sigma)
         sample = torch.cat([noisy * c_in, clean[:, -1:].expand_as(clean)], 2)
-        denoised = c_out * unet(sample, c_noise, None, batch.time_ids().to(device), return_dict=False)[0] + c_skip * noisy
+        denoised = (
+            c_out * unet(sample, c_noise, None, batch.time_ids().to(device), return_dict=False)[0]
+            + c_skip * noisy
+        )
         frames_out = codec.decode(denoised[0, :-1]).permute(0, 2, 3, 1).cpu().numpy()
         truth = codec.decode(clean[0]).permute(0, 2, 3, 1).cpu().numpy()
         model.append(psnr(frames_out, truth[:-1]))
@@ -215,5 +231,7 @@ def save_model(unet, codec, folder: Path, recipe: Recipe) -> None:
     """Write the orbit model as a diffusers folder, with the recipe beside it."""
     from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline, euler_scheduler
 
-    StableVideo3DPipeline(vae=codec, image_encoder=None, unet=unet, scheduler=euler_scheduler()).save_pretrained(folder)
+    StableVideo3DPipeline(
+        vae=codec, image_encoder=None, unet=unet, scheduler=euler_scheduler()
+    ).save_pretrained(folder)
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))

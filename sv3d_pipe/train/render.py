@@ -114,7 +114,7 @@ def render_views(
     ids = raster.face_ids.numpy()[covered]  # [P]
     barycentrics = raster.barycentrics.numpy()[covered]  # [P, 3]
     uv = (obj.corner_uv[ids] * barycentrics[..., None]).sum(1)  # [P, 2]
-    rgb = sample_texture(obj.texture, uv)
+    rgb = nearest_texels(obj.texture, uv)
     if light is not None:
         rgb = rgb * _shade(obj, light, cameras, ids, covered)[:, None]
     sheet = np.zeros((*covered.shape, 4), np.float32)  # premultiplied: background is 0
@@ -126,7 +126,7 @@ def render_views(
     return small
 
 
-def sample_texture(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
+def nearest_texels(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
     """Nearest texels [P, 3] at texture coordinates uv [P, 2] (v up, wrapped)."""
     height, width, _ = texture.shape
     x = (np.floor(uv[:, 0] * width).astype(np.int64)) % width

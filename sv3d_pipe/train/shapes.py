@@ -23,7 +23,9 @@ def procedural(seed: int) -> Object:
     for _ in range(rng.integers(1, 6)):
         part = _part(rng, hues[rng.integers(4)], hues[rng.integers(4)])
         part.apply_scale(rng.uniform(0.15, 0.7, 3))
-        part.apply_transform(trimesh.transformations.rotation_matrix(rng.uniform(0, 2 * np.pi), rng.normal(size=3)))
+        part.apply_transform(
+            trimesh.transformations.rotation_matrix(rng.uniform(0, 2 * np.pi), rng.normal(size=3))
+        )
         part.apply_translation(rng.uniform(-0.55, 0.55, 3) * body.extents)
         parts.append(part)
         if rng.random() < 0.6:
@@ -43,7 +45,9 @@ def _part(rng: np.random.Generator, first, second) -> trimesh.Trimesh:
         lambda: trimesh.creation.torus(0.38, rng.uniform(0.06, 0.2), 48, 24),
         lambda: trimesh.creation.capsule(0.6, 0.25),
     ][rng.integers(6)]()
-    solid.apply_transform(trimesh.transformations.random_rotation_matrix(rng.random(3)) if rng.random() < 0.4 else np.eye(4))
+    solid.apply_transform(
+        trimesh.transformations.random_rotation_matrix(rng.random(3)) if rng.random() < 0.4 else np.eye(4)
+    )
     centers = solid.triangles_center
     pattern = [
         np.zeros(len(centers)),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sv3d_pipe.evaluate.images import psnr, silhouette_iou, ssim
+from sv3d_pipe.evaluate.images import decibels, psnr, silhouette_iou, ssim
 
 
 def flat(value, size=16, alpha=1.0):
@@ -59,3 +59,8 @@ def test_silhouette_iou_by_hand():
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match="one size"):
         psnr(flat(0.5), flat(0.5, size=8))
+
+
+def test_decibels_by_hand():
+    assert decibels(0.01) == pytest.approx(20.0)
+    assert decibels(0.0) == 100.0

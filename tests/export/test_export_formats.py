@@ -25,7 +25,15 @@ def asset() -> Asset:
     texture = np.zeros((48, 48, 3), np.uint8)
     for i in range(3):
         texture[:24, i * 16 : (i + 1) * 16, i] = 200
-    return Asset(body.vertices[source].astype(np.float32), faces, uv, texture, source.astype(np.int64), 0.8, (0, 0.1, 0))
+    return Asset(
+        body.vertices[source].astype(np.float32),
+        faces,
+        uv,
+        texture,
+        source.astype(np.int64),
+        0.8,
+        (0, 0.1, 0),
+    )
 
 
 def glb_document(data: bytes) -> dict:
@@ -43,7 +51,9 @@ def test_glb_material_is_a_rough_dielectric_with_an_srgb_texture(asset):
     assert material["name"] and document["meshes"][0]["name"]
     attributes = document["meshes"][0]["primitives"][0]["attributes"]
     assert {"POSITION", "NORMAL", "TEXCOORD_0"} <= set(attributes)
-    assert all(np.allclose(node.get("matrix", np.eye(4).ravel()), np.eye(4).ravel()) for node in document["nodes"])
+    assert all(
+        np.allclose(node.get("matrix", np.eye(4).ravel()), np.eye(4).ravel()) for node in document["nodes"]
+    )
 
 
 def test_loaded_glb_shows_front_in_front_and_top_on_top(asset, tmp_path):
@@ -106,7 +116,9 @@ def test_format_lists():
     assert parse_formats(" OBJ, .glb,obj ") == ("obj", "glb")
 
 
-@pytest.mark.parametrize("text, word", [("fbx", "'fbx'"), ("glb,usdz", "'usdz'"), ("", "No mesh format"), (",", "No")])
+@pytest.mark.parametrize(
+    "text, word", [("fbx", "'fbx'"), ("glb,usdz", "'usdz'"), ("", "No mesh format"), (",", "No")]
+)
 def test_unknown_formats_name_the_choices(text, word):
     with pytest.raises(UserError, match="glb, obj, ply, stl") as caught:
         parse_formats(text)

@@ -58,7 +58,9 @@ def test_metrics_are_plain_and_lead_with_the_front_view(exported, cube_input):
     assert metrics["components"] == 1 and metrics["watertight"]
     photo = cube_input[1].photo
     transform = metrics["transform"]
-    seen = front_view(folder / "mesh.glb", cube_input[1].cameras[-1], 192, transform["scale"], transform["center"])
+    seen = front_view(
+        folder / "mesh.glb", cube_input[1].cameras[-1], 192, transform["scale"], transform["center"]
+    )
     error = seen[..., :3] * seen[..., 3:] - seen[..., 3:] - photo[..., :3] * photo[..., 3:] + photo[..., 3:]
     assert metrics["front_psnr_db"] == pytest.approx(-10 * np.log10((error**2).mean()), abs=0.01)
     assert metrics["front_psnr_db"] > 26

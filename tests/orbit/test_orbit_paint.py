@@ -6,7 +6,8 @@ from sv3d_pipe.artifacts import Photo, on_white, resize_rgba
 from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.context import Context
-from sv3d_pipe.orbit.paint import crisp, cut_from_white, paint, psnr_db
+from sv3d_pipe.evaluate.images import psnr
+from sv3d_pipe.orbit.paint import crisp, cut_from_white, paint
 from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline
 
 
@@ -53,7 +54,7 @@ def test_metric_is_the_models_own_last_frame(model):
         max_guidance_scale=config.guidance,
         generator=Context(seed=7).generator("orbit"),
     ).own_last_frame
-    expected = psnr_db(on_white(own), on_white(resize_rgba(photo.rgba, 8)))
+    expected = psnr(own[None], resize_rgba(photo.rgba, 8)[None])[0]
     assert metrics["photo_psnr_db"] == pytest.approx(expected, abs=0.006)
 
 
@@ -90,11 +91,6 @@ def test_frames_painted_on_white_get_an_alpha_and_the_photo_keeps_its_own(monkey
     assert views.rgba.shape == (21, 64, 64, 4) and metrics["kind"] == "static"
     np.testing.assert_allclose(views.rgba[-1], resize_rgba(photo.rgba, 64), atol=1e-6)
     assert 0 <= views.rgba.min() and views.rgba.max() <= 1
-
-
-def test_psnr_by_hand():
-    assert psnr_db(np.zeros((2, 2, 3)), np.full((2, 2, 3), 0.1)) == pytest.approx(20.0)
-    assert psnr_db(np.ones((2, 2, 3)), np.ones((2, 2, 3))) == 99.0
 
 
 def soft_disc(size: int, rgb: tuple[float, float, float]) -> np.ndarray:

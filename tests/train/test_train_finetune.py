@@ -28,7 +28,9 @@ def tiny():
 
 
 def recipe(**changes) -> Recipe:
-    return Recipe(**({"steps": 12, "minutes": 10.0, "batch": 2, "frames": 3, "learning_rate": 3e-3} | changes))
+    return Recipe(
+        **({"steps": 12, "minutes": 10.0, "batch": 2, "frames": 3, "learning_rate": 3e-3} | changes)
+    )
 
 
 def test_the_photo_comes_last_and_azimuths_are_relative_to_it(orbits):
@@ -46,7 +48,10 @@ def test_mirrored_examples_turn_the_other_way(orbits):
     seen = {}
     for seed in range(40):
         rgba, azimuth, _ = orbits._example(record, 2, np.random.default_rng(seed))
-        picture = tuple((rgba[0, ..., 3] > 0.5).flatten().tolist()), tuple((rgba[1, ..., 3] > 0.5).flatten().tolist())
+        picture = (
+            tuple((rgba[0, ..., 3] > 0.5).flatten().tolist()),
+            tuple((rgba[1, ..., 3] > 0.5).flatten().tolist()),
+        )
         mirror = tuple(tuple(np.fliplr(np.reshape(p, (32, 32))).flatten().tolist()) for p in picture)
         seen[picture] = float(azimuth[0])
         if mirror in seen:
@@ -68,14 +73,18 @@ def test_training_lowers_the_loss_and_writes_a_model_that_loads(orbits, tmp_path
     unet, codec = tiny()
     losses = []
     trainer = Trainer(unet, codec, orbits, recipe(steps=40), tmp_path, "cpu", bfloat16=False)
-    trainer.run(lambda spent, loss: losses.append(loss), lambda: one_step_psnr(unet, codec, orbits, "cpu", 2, 3))
+    trainer.run(
+        lambda spent, loss: losses.append(loss), lambda: one_step_psnr(unet, codec, orbits, "cpu", 2, 3)
+    )
     assert losses[-1] < 0.9 * losses[0]
     row = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
     assert row["step"] == 40 and np.isfinite(row["val_psnr_db"])
     with trainer.averaged():
         save_model(unet, codec, tmp_path, recipe())
     loaded = StableVideo3DPipeline.from_pretrained(tmp_path).unet
-    torch.testing.assert_close(dict(loaded.named_parameters())["enter.weight"], trainer.average["enter.weight"])
+    torch.testing.assert_close(
+        dict(loaded.named_parameters())["enter.weight"], trainer.average["enter.weight"]
+    )
 
 
 def test_a_resumed_run_ends_like_an_unbroken_one(orbits, tmp_path):

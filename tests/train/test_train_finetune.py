@@ -10,7 +10,7 @@ from sv3d_pipe.orbit.pixels import PixelCodec
 from sv3d_pipe.orbit.volume import VolumeDenoiser
 from sv3d_pipe.train.cli import render
 from sv3d_pipe.train.dataset import OrbitSet, render_record, save_record
-from sv3d_pipe.train.finetune import Recipe, Trainer, draw_sigma, one_step_psnr, save_model
+from sv3d_pipe.train.finetune import Recipe, Trainer, denoising_loss, draw_sigma, one_step_psnr, save_model
 from sv3d_pipe.train.shapes import procedural
 
 
@@ -55,7 +55,8 @@ def test_mirrored_examples_turn_the_other_way(orbits):
         mirror = tuple(tuple(np.fliplr(np.reshape(p, (32, 32))).flatten().tolist()) for p in picture)
         seen[picture] = float(azimuth[0])
         if mirror in seen:
-            assert (seen[mirror] + seen[picture]) % 360 == pytest.approx(0, abs=1e-3)
+            turn = seen[mirror] + seen[picture]
+            assert turn % 360 == pytest.approx(0, abs=1e-3) or turn % 360 == pytest.approx(360, abs=1e-3)
     assert len(seen) > 2
 
 
@@ -71,12 +72,18 @@ def test_training_lowers_the_loss_and_writes_a_model_that_loads(orbits, tmp_path
     from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline
 
     unet, codec = tiny()
-    losses = []
+    batch = next(orbits.batches(2, 3, np.random.default_rng(9)))
+
+    def fixed_loss() -> float:
+        with torch.no_grad():
+            return denoising_loss(unet, codec, batch, recipe(), torch.Generator().manual_seed(3), False).item()
+
+    before = fixed_loss()
     trainer = Trainer(unet, codec, orbits, recipe(steps=40), tmp_path, "cpu", bfloat16=False)
-    trainer.run(
-        lambda spent, loss: losses.append(loss), lambda: one_step_psnr(unet, codec, orbits, "cpu", 2, 3)
-    )
-    assert losses[-1] < 0.9 * losses[0]
+    shares = []
+    trainer.run(lambda spent, loss: shares.append(spent), lambda: one_step_psnr(unet, codec, orbits, "cpu", 2, 3))
+    assert fixed_loss() < 0.8 * before
+    assert shares == sorted(shares) and shares[-1] == 1
     row = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
     assert row["step"] == 40 and np.isfinite(row["val_psnr_db"])
     with trainer.averaged():

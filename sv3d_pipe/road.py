@@ -120,16 +120,20 @@ class Road:
         if last < first:
             raise UserError(f"{until} comes before {start}; the order is {', '.join(STAGES)}.")
         runs: list[StageRun] = []
-        with self.workspace.lock(self.reporter.say), self.reporter:
-            self._claim(start)
-            for index, stage in enumerate(self.stages[: last + 1]):
-                keys = {run.record.stage: run.record.key for run in runs}
-                if index < first:
-                    run = StageRun(self._as_is(stage), skipped=True)
-                else:
-                    run = self._finished_or_run(stage, keys, force=index >= forced)
-                runs.append(run)
-                (self.reporter.skip if run.skipped else self.reporter.finish)(run.record)
+        try:
+            with self.workspace.lock(self.reporter.say), self.reporter:
+                self._claim(start)
+                for index, stage in enumerate(self.stages[: last + 1]):
+                    keys = {run.record.stage: run.record.key for run in runs}
+                    if index < first:
+                        run = StageRun(self._as_is(stage), skipped=True)
+                    else:
+                        run = self._finished_or_run(stage, keys, force=index >= forced)
+                    runs.append(run)
+                    (self.reporter.skip if run.skipped else self.reporter.finish)(run.record)
+        except UserError:
+            self.workspace.remove_if_empty()
+            raise
         return Result(self.workspace.root, self._mesh(runs), tuple(runs), time.monotonic() - began)
 
     def artifact(self, name: str) -> Any:

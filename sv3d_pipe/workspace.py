@@ -138,6 +138,12 @@ class Workspace:
     def write_run(self, run: dict[str, Any]) -> None:
         write_atomically(self.root / "run.json", json.dumps(run, indent=1) + "\n")
 
+    def remove_if_empty(self) -> None:
+        """Take the folder away again if no stage and no in-stage state has been kept in it."""
+        own = {"run.json", ".lock"}
+        if self.root.is_dir() and {path.name for path in self.root.iterdir()} <= own:
+            _remove(self.root)
+
     @contextmanager
     def lock(self, say: Callable[[str], None] = lambda sentence: None):
         """Make the folder, wait until no other process works in it, and tidy up after a killed one.
@@ -199,8 +205,11 @@ class Workspace:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content, in hex."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -235,3 +235,16 @@ def test_a_damaged_checkpoint_counts_as_none(tmp_path):
     (tmp_path / "c").write_bytes(b"not a checkpoint")
     assert Checkpoint(tmp_path / "c").load() is None
     assert Checkpoint(tmp_path / "missing").load() is None
+
+
+def test_a_photo_that_fails_leaves_no_folder(go, fake, tmp_path):
+    def fail(road, context):
+        raise UserError("This is no photo.")
+
+    with pytest.raises(UserError):
+        go(stages=(dataclasses.replace(fake.stages[0], work=fail), *fake.stages[1:]))
+    assert not (tmp_path / "out").exists()
+    assert go(until="orbit") == ["prep", "orbit"]
+    with pytest.raises(UserError):
+        go(stages=(dataclasses.replace(fake.stages[0], work=fail), *fake.stages[1:]), force_from="prep")
+    assert (tmp_path / "out" / "2-orbit").is_dir()

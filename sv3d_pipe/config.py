@@ -89,6 +89,7 @@ class RefineConfig:
     grid: int = option(64, "Cells per side of the tetrahedral grid.", at_least=8, at_most=256)
     views_per_step: int = option(4, "Views rendered in each step.", at_least=1, at_most=21)
     learning_rate: float = option(0.03, "Adam's learning rate, in grid cells for the geometry.", at_least=0)
+    photo_weight: float = option(3.0, "Weight of the photo beside each other view of a step.", at_least=0.01)
     mask_weight: float = option(1.0, "Weight of the silhouette loss.", at_least=0)
     color_weight: float = option(1.0, "Weight of the colour loss.", at_least=0)
     normal_weight: float = option(0.1, "Weight of the agreement of neighbouring face normals.", at_least=0)

@@ -148,19 +148,19 @@ class _Fit:
         return iou
 
     def _picture_loss(self, vertices, faces, topology) -> tuple[torch.Tensor, float]:
-        """Mask and color losses of the photo and of some random views, the photo counting as one of them."""
+        """Mask and color losses of the photo and of some random views, and the IoU of all their masks."""
         others = min(self.config.views_per_step - 1, len(self.cameras) - 1)
         order = torch.randperm(len(self.cameras) - 1, generator=self.generator, device=self.generator.device)
         chosen = order[:others].tolist()
-        groups = [(self.cameras[-1], self.photo, 1)]
+        groups = [(self.cameras[-1], self.photo, self.config.photo_weight)]
         if chosen:
             groups.append((self.cameras[chosen], self.frames[chosen], others))
         total, smaller, larger = 0.0, 0.0, 0.0
-        for cameras, target, count in groups:
+        for cameras, target, weight in groups:
             picture = draw(vertices, faces, topology, self.albedo.rgb, cameras, target.shape[1])
             mask = mask_loss(picture.coverage, target[..., 3])
             color = color_loss(picture.rgb, picture.coverage, target)
-            share = count / (others + 1)
+            share = weight / (others + self.config.photo_weight)
             total = total + share * (self.config.mask_weight * mask + self.config.color_weight * color)
             covered, alpha = picture.coverage.detach(), target[..., 3]
             smaller += share * float(torch.minimum(covered, alpha).mean())

@@ -63,8 +63,8 @@ class OrbitConfig:
         10.0, "Elevation from which the photo was taken, in degrees.", at_least=-80, at_most=80
     )
     amplitude_deg: float = option(30.0, "Swing of the sine orbit in degrees.", at_least=0, at_most=80)
-    steps: int = option(10, "Sampling steps.", at_least=1, at_most=200)
-    guidance: float = option(1.5, "Largest guidance scale, reached at the back view.", at_least=1, at_most=20)
+    steps: int = option(1, "Sampling steps; SV3D's own weights want 50.", at_least=1, at_most=200)
+    guidance: float = option(1.0, "Largest guidance scale, reached at the back view; SV3D wants 2.5.", at_least=1, at_most=20)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class NerfConfig:
     levels: int = option(12, "Levels of the hash grid.", at_least=1, at_most=24)
     table_log2: int = option(16, "Log2 of the hash table's size per level.", at_least=8, at_most=24)
     finest: int = option(256, "Resolution of the finest level.", at_least=16, at_most=4096)
-    photo_weight: float = option(3.0, "Weight of the photo's rays beside the other views' rays.", at_least=0)
+    photo_weight: float = option(6.0, "Weight of the photo's rays beside the other views' rays.", at_least=0)
     mask_weight: float = option(0.2, "Weight of the mask loss.", at_least=0)
     surface: int = option(128, "Voxels per side of the fused surface.", at_least=16, at_most=512)
 
@@ -164,6 +164,8 @@ class Config:
 PRESETS: dict[str, dict[str, Any]] = {
     "draft": {},
     "standard": {
+        "orbit.steps": 4,
+        "orbit.guidance": 1.5,
         "nerf.steps": 2000,
         "nerf.surface": 160,
         "refine.steps": 400,
@@ -172,6 +174,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "export.texture": 2048,
     },
     "quality": {
+        "orbit.steps": 4,
+        "orbit.guidance": 1.5,
         "nerf.steps": 6000,
         "nerf.samples": 65_536,
         "nerf.levels": 16,

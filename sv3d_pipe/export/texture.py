@@ -19,7 +19,7 @@ from sv3d_pipe.export.diffusion import diffuse
 from sv3d_pipe.export.projection import Surface, project_view, ready_picture
 from sv3d_pipe.export.unwrap import Texels, face_normals, unit, vertex_normals
 
-PHOTO_FACING = (0.1, 0.4)  # cosines where the photo begins to count and counts fully
+PHOTO_FACING = (0.05, 0.2)  # cosines where the photo begins to count and counts fully
 VIEW_FACING = (0.1, 0.95)
 SHARPNESS = 3  # trust is raised to this power between views: higher is crisper, with harder seams
 FAINT = 1e-4  # weight at which the views and the surroundings have equal say

@@ -11,4 +11,6 @@ result = to_mesh(photo)
 
 print(result.mesh)
 for stage in result.stages:
-    print(stage.record.stage, "kept" if stage.skipped else f"{stage.record.seconds:.1f} s", stage.record.metrics)
+    print(
+        stage.record.stage, "kept" if stage.skipped else f"{stage.record.seconds:.1f} s", stage.record.metrics
+    )

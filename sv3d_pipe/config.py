@@ -64,7 +64,9 @@ class OrbitConfig:
     )
     amplitude_deg: float = option(30.0, "Swing of the sine orbit in degrees.", at_least=0, at_most=80)
     steps: int = option(1, "Sampling steps; SV3D's own weights want 50.", at_least=1, at_most=200)
-    guidance: float = option(1.0, "Largest guidance scale, reached at the back view; SV3D wants 2.5.", at_least=1, at_most=20)
+    guidance: float = option(
+        1.0, "Largest guidance scale, reached at the back view; SV3D wants 2.5.", at_least=1, at_most=20
+    )
 
 
 @dataclass(frozen=True)

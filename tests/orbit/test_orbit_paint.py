@@ -131,3 +131,12 @@ def test_soft_masks_become_crisp_and_crisp_ones_stay():
     alpha = crisp(rgba)[0, 5, :, 3]
     assert ((alpha > 0.01) & (alpha < 0.99)).sum() <= 2
     np.testing.assert_allclose(alpha[[30, 33]], [0, 1])
+
+
+def test_a_faint_thin_part_keeps_its_area_when_made_crisp():
+    x = np.arange(64) + 0.5
+    ridge = 0.4 * np.exp(-0.5 * ((x - 32) / 6) ** 2)  # never above 1/2, expected width about 6 pixels
+    rgba = np.broadcast_to(ridge[:, None], (1, 64, 64, 4)).astype(np.float32)
+    sharp = crisp(rgba)[0, 20, :, 3]
+    assert sharp.sum() == pytest.approx(ridge.sum(), abs=1.0)  # columns come in pairs
+    assert sharp[31] == sharp[32] == 1 and sharp[[20, 43]].max() == 0

@@ -76,12 +76,16 @@ def test_training_lowers_the_loss_and_writes_a_model_that_loads(orbits, tmp_path
 
     def fixed_loss() -> float:
         with torch.no_grad():
-            return denoising_loss(unet, codec, batch, recipe(), torch.Generator().manual_seed(3), False).item()
+            return denoising_loss(
+                unet, codec, batch, recipe(), torch.Generator().manual_seed(3), False
+            ).item()
 
     before = fixed_loss()
     trainer = Trainer(unet, codec, orbits, recipe(steps=40), tmp_path, "cpu", bfloat16=False)
     shares = []
-    trainer.run(lambda spent, loss: shares.append(spent), lambda: one_step_psnr(unet, codec, orbits, "cpu", 2, 3))
+    trainer.run(
+        lambda spent, loss: shares.append(spent), lambda: one_step_psnr(unet, codec, orbits, "cpu", 2, 3)
+    )
     assert fixed_loss() < 0.8 * before
     assert shares == sorted(shares) and shares[-1] == 1
     row = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])

@@ -1,0 +1,69 @@
+"""The same numbers on a CUDA device as on the CPU. Run with ``pytest -m gpu``; skipped without a device."""
+
+import pytest
+import torch
+
+from sv3d_pipe import Image2Mesh
+from sv3d_pipe.nerf.hashgrid import Layout, encode
+from sv3d_pipe.orbit.volume import VolumeDenoiser
+from sv3d_pipe.progress import make_reporter
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+]
+
+
+def test_hash_grid():
+    layout = Layout.geometric(6, 14, 4, 100)
+    generator = torch.Generator().manual_seed(1)
+    points, table = torch.rand(700, 3, generator=generator), torch.randn(layout.rows, 2, generator=generator)
+    results = []
+    for device in ("cpu", "cuda"):
+        inputs = points.to(device).requires_grad_(), table.to(device).requires_grad_()
+        out = encode(*inputs, layout)
+        results.append([t.cpu() for t in (out.detach(), *torch.autograd.grad(out.sum(), inputs))])
+    for here, there in zip(*results):
+        torch.testing.assert_close(there, here, rtol=1e-4, atol=2e-3)
+
+
+def test_denoiser():
+    torch.manual_seed(0)
+    model = VolumeDenoiser(size=32, grid=8, channels=(8, 16), width=32, depth=1).eval()
+    arguments = (
+        torch.randn(1, 3, 4, 32, 32),
+        torch.tensor([3.0]),
+        torch.rand(1, 4, 32, 32),
+        torch.rand(1, 3, 2),
+    )
+    with torch.no_grad():
+        here = model(*_call(arguments))[0]
+        there = model.cuda()(*(t if t is None else t.cuda() for t in _call(arguments)))[0].cpu()
+    torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-3)
+
+
+def _call(arguments):
+    noisy, sigma, photo, pose = arguments
+    sample = torch.cat([noisy, photo[:, None].expand_as(noisy)], 2)
+    return sample, sigma.log() / 4, None, torch.cat([torch.zeros_like(pose[..., :1]), pose], -1)
+
+
+def test_the_whole_road(tmp_path, colored_cube):
+    from sv3d_pipe.artifacts import save_png
+    from sv3d_pipe.cameras import orbit
+    from sv3d_pipe.train.render import render_views
+
+    save_png(tmp_path / "cube.png", render_views(colored_cube, orbit([30.0], 20.0, 3.2), 256)[0])
+    settings = {
+        "nerf.steps": 100,
+        "nerf.surface": 48,
+        "refine.steps": 10,
+        "refine.grid": 24,
+        "export.faces": 2000,
+    }
+    quiet = make_reporter(quiet=True)
+    result = Image2Mesh.from_preset("draft", settings, device="cuda", reporter=quiet)(
+        tmp_path / "cube.png", tmp_path / "out"
+    )
+    assert result.mesh.stat().st_size > 10_000
+    assert all(stage.record.device == "cuda" for stage in result.stages)

@@ -74,9 +74,11 @@ def _torch() -> dict[str, str]:
 def _stages(device: str) -> dict[str, str]:
     """The backend of each stage for this device."""
     from sv3d_pipe.prep.matte import rembg_model
+    from sv3d_pipe.refine.kaolin_tets import kaolin_march
 
     rembg = rembg_model()
-    number = "bfloat16 is fast here" if prefers_bfloat16(device) else "float32"
+    number = "float32; fine-tuning in bfloat16" if prefers_bfloat16(device) else "float32"
+    tets = "kaolin's" if device.startswith("cuda") and kaolin_march() else "torch"
     fast = "numba kernels" if device == "cpu" else f"torch on {device}"
     return {
         "prep": f"the photo's alpha, else rembg ({rembg})"
@@ -84,7 +86,7 @@ def _stages(device: str) -> dict[str, str]:
         else "the photo's alpha, else the offline matte",
         "orbit": f"diffusers on {device}, {number}",
         "nerf": f"{fast} for hash grid, marching and compositing",
-        "refine": f"torch marching tetrahedra on {device}, numba z-buffer on the CPU",
+        "refine": f"{tets} marching tetrahedra on {device}, numba z-buffer on the CPU",
         "export": "fast-simplification, xatlas and numba on the CPU",
     }
 

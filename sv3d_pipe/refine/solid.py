@@ -10,6 +10,7 @@ from torch import nn
 
 from sv3d_pipe.artifacts import Mesh
 from sv3d_pipe.refine.distance import signed_distance
+from sv3d_pipe.refine.kaolin_tets import kaolin_march, marching_tetrahedra_kaolin
 from sv3d_pipe.refine.tets import TetGrid, deform, marching_tetrahedra
 
 
@@ -38,7 +39,8 @@ class Solid(nn.Module):
     def surface(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Vertices [V, 3] in world units, differentiable, and faces [F, 3]."""
         nodes = deform(self.nodes, self.offsets, self.grid.cell)
-        return marching_tetrahedra(self.grid, nodes, self.values())
+        march = marching_tetrahedra_kaolin if nodes.is_cuda and kaolin_march() else marching_tetrahedra
+        return march(self.grid, nodes, self.values())
 
 
 def largest_components(

@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test install lint mini clean
 
 demo: install  ## a photo to a textured mesh, about two minutes
-	$(BIN)/img2mesh examples/bird.png -o out --preset draft
+	$(BIN)/img2mesh examples/bird.png --preset draft
 	@echo "Open out/bird/5-export/mesh.glb in any 3D viewer, or look at contact_sheet.png beside it."
 
 test: install  ## the whole test suite

@@ -71,20 +71,20 @@ def finetune(
     frames: Annotated[int, typer.Option(help="Frames per object, the photo included.", min=2)] = 6,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.", min=0.0)] = 6e-4,
     seed: Annotated[int, typer.Option(help="Seed of weights, batches and noise.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Train an orbit model on rendered orbits. Ctrl-C keeps the last checkpoint; run again to go on."""
+    """Train an orbit model on rendered orbits. Ctrl-C keeps what was learned; run again to go on."""
     import torch
     from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
-    from sv3d_pipe.device import prefers_bfloat16
-    from sv3d_pipe.orbit.models import find_model
-    from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline
+    from sv3d_pipe.device import prefers_bfloat16, resolve_device
+    from sv3d_pipe.orbit.models import load_pipeline
     from sv3d_pipe.orbit.pixels import PixelCodec
     from sv3d_pipe.orbit.volume import VolumeDenoiser
     from sv3d_pipe.train.dataset import OrbitSet
     from sv3d_pipe.train.finetune import Recipe, Trainer, one_step_psnr, save_model
 
+    device = resolve_device(device)
     orbits = OrbitSet(data)
     if len(orbits) == 0:
         raise UserError(f"There are no orbits in {data}; make some with `img2mesh render`.")
@@ -93,7 +93,7 @@ def finetune(
     if model == "new":
         unet, codec = VolumeDenoiser(), PixelCodec()
     else:
-        pipeline = StableVideo3DPipeline.from_pretrained(find_model(model))
+        pipeline = load_pipeline(model, device)
         unet, codec = pipeline.unet, pipeline.vae
     if not isinstance(codec, PixelCodec):
         raise UserError(f"Fine-tuning the latent model {model} is not supported yet; start from mini or new.")

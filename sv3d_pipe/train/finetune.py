@@ -109,17 +109,21 @@ class Trainer:
         batches = self.data.batches(self.recipe.batch, self.recipe.frames, rng)
         losses: list[float] = []
         saved = time.monotonic()
-        while self.share_spent < 1:
-            start = time.monotonic()
-            generator = torch.Generator(self.device).manual_seed(self.recipe.seed * 1_000_003 + self.step)
-            losses.append(self._update(next(batches), generator))
-            self.seconds += time.monotonic() - start
-            on_step(self.share_spent, float(np.mean(losses[-50:])))
-            if time.monotonic() - saved > 300 or self.share_spent >= 1:
-                self._log(float(np.mean(losses)), validate)
-                losses.clear()
-                self.save()
-                saved = time.monotonic()
+        try:
+            while self.share_spent < 1:
+                start = time.monotonic()
+                generator = torch.Generator(self.device).manual_seed(self.recipe.seed * 1_000_003 + self.step)
+                losses.append(self._update(next(batches), generator))
+                self.seconds += time.monotonic() - start
+                on_step(self.share_spent, float(np.mean(losses[-50:])))
+                if time.monotonic() - saved > 300 or self.share_spent >= 1:
+                    self._log(float(np.mean(losses)), validate)
+                    losses.clear()
+                    self.save()
+                    saved = time.monotonic()
+        except KeyboardInterrupt:
+            self.save()
+            raise
 
     def _update(self, batch: Batch, generator: torch.Generator) -> float:
         spent = self.share_spent

@@ -122,3 +122,16 @@ def test_render_command_makes_orbits_and_skips_finished_ones(tmp_path):
     times = [f.stat().st_mtime_ns for f in files]
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert [f.stat().st_mtime_ns for f in files] == times
+
+
+def test_an_interrupted_run_loses_nothing(orbits, tmp_path):
+    unet, codec = tiny()
+    trainer = Trainer(unet, codec, orbits, recipe(steps=9), tmp_path, "cpu", False)
+
+    def interrupt(spent, loss):
+        if trainer.step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(interrupt)
+    assert Trainer(*tiny(), orbits, recipe(steps=9), tmp_path, "cpu", False).step == 4

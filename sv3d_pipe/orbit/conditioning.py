@@ -85,11 +85,14 @@ def photo_on_white(
     rgba: np.ndarray,  # [S, S, 4] in [0, 1], straight alpha
     size: int,
 ) -> np.ndarray:  # [size, size, 3] in [0, 1], multiples of 1/255
-    """The photo as the RGB models saw it: Lanczos on 8-bit RGBA, white behind, cut to 8 bits."""
+    """The photo as the RGB models saw it: Lanczos on 8-bit RGBA, white behind, cut to 8 bits.
+
+    In double precision, as the released script does it: single precision moves some pixels by a level.
+    """
     image = Image.fromarray((rgba * 255 + 0.5).astype(np.uint8))
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.LANCZOS)
-    white = on_white(np.asarray(image, np.float32) / 255)
+    white = on_white(np.asarray(image, np.float64) / 255)
     return (white * 255).astype(np.uint8).astype(np.float32) / 255
 
 

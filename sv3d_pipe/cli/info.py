@@ -1,4 +1,4 @@
-"""The verbs that only tell: config, doctor, models list."""
+"""The verbs that only tell: config, doctor."""
 
 from __future__ import annotations
 
@@ -55,16 +55,3 @@ def doctor(
         typer.echo("\n".join(f"Problem: {line}" for line in found["problems"]) or "No problems found.")
     if found["problems"]:
         raise typer.Exit(1)
-
-
-def list_models(as_json: Json = False) -> None:
-    """List the orbit models: size, licence, where they come from, whether they are here."""
-    from sv3d_pipe.orbit.models import list_models as known
-
-    if as_json:
-        typer.echo(json.dumps(known(), indent=1))
-        return
-    for model in known():
-        typer.echo(f"{model['name']}: {model['about']}")
-        for name in ("size", "licence", "source", "available"):
-            typer.echo(f"  {name:<10}{model[name]}")

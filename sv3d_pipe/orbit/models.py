@@ -1,15 +1,19 @@
-"""Orbit models: which there are, where they lie, what may be done with them."""
+"""Orbit models on this machine: found by name or path, identified by content, loaded."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import asdict, dataclass
+import json
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sv3d_pipe
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.orbit import cache
+from sv3d_pipe.orbit.known import MODELS, Model
 
 if TYPE_CHECKING:
     from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline
@@ -17,74 +21,101 @@ if TYPE_CHECKING:
 WHOLE_FILE_BYTES = 128 * 2**20  # larger files are sampled by identity()
 SAMPLE_BYTES = 2**16
 SAMPLES = 64
+SVD_WIDTH = 768  # SVD's UNet takes three numbers of 256: fps, motion, noise on the photo
 
 
-@dataclass(frozen=True)
-class Model:
-    """One known orbit model."""
+def list_models() -> list[dict[str, Any]]:
+    """One row per known model: name, about, size, licence, licence_url, source, available, path, bytes.
 
-    name: str
-    about: str
-    size: str
-    licence: str
-    source: str
-    available: str
-
-
-MODELS = (
-    Model(
-        "mini",
-        "small pose-conditioned model trained by this project, for trying the pipeline",
-        "64 px RGBA, 21 frames",
-        "Apache-2.0",
-        "part of img2mesh (checkpoints/mini)",
-        "built in",
-    ),
-    Model(
-        "sv3d-u",
-        "Stable Video 3D, static orbits without pose",
-        "576 px, 21 frames, 9.4 GB",
-        "Stability AI's SV3D licence (non-commercial at release)",
-        "stabilityai/sv3d on the Hugging Face hub",
-        "not downloaded or converted by this edition: give a diffusers folder",
-    ),
-    Model(
-        "sv3d-p",
-        "Stable Video 3D, any orbit, conditioned on pose",
-        "576 px, 21 frames, 9.4 GB",
-        "Stability AI's SV3D licence (non-commercial at release)",
-        "stabilityai/sv3d on the Hugging Face hub",
-        "not downloaded, converted or run by this edition",
-    ),
-)
-
-
-def list_models() -> list[dict[str, str]]:
-    """One row per known model: name, about, size, licence, source, available."""
-    return [asdict(model) for model in MODELS]
+    ``path`` and ``bytes`` are None for a model that is not on this machine.
+    """
+    rows = []
+    for model in MODELS:
+        path = _place(model)
+        here = path is not None
+        row = {
+            key: getattr(model, key) for key in ("name", "about", "size", "licence", "licence_url", "source")
+        }
+        row["available"] = _availability(model, path)
+        rows.append(row | {"path": str(path) if here else None, "bytes": _bytes(path) if here else None})
+    return rows
 
 
 def find_model(name: str) -> Path:
-    """The folder of a model: ``mini`` from any working directory, or the path of a diffusers folder.
+    """The diffusers folder of a model, from any working directory.
 
+    Args:
+        name: ``mini``; the path of a diffusers folder or of an original SV3D .safetensors file, which is
+            converted into the model cache on first use; ``sv3d-u`` or ``sv3d-p`` once downloaded.
     Raises:
-        UserError: the name is unknown or the folder holds no model.
+        UserError: the name is unknown, the model is not here, or the file or folder is no such model.
     """
     if name == "mini":
         return _built_in()
     path = Path(name).expanduser()
-    if (path / "model_index.json").is_file():
+    if cache.is_model(path):
         return path
+    if path.is_file():
+        return _of_file(path)
     for model in MODELS:
         if model.name == name:
-            raise UserError(
-                f"{name} is not part of img2mesh ({model.licence}): give the path of its diffusers folder as the model."
-            )
+            return _downloaded(model)
     if path.exists():
         raise UserError(f"{name} holds no model_index.json, so it is not a diffusers model folder.")
+    if path.suffix == ".safetensors":
+        raise UserError(f"There is no file {name}; check the path.")
     raise UserError(
-        f"There is no orbit model {name!r}; choose mini or give the path of a diffusers model folder."
+        f"There is no orbit model {name!r}; choose one of {', '.join(model.name for model in MODELS if model.runs)}, "
+        "or give the path of a diffusers folder or of an SV3D .safetensors file."
     )
+
+
+def _of_file(path: Path) -> Path:
+    if path.suffix != ".safetensors":
+        raise UserError(
+            f"{path} is not a .safetensors file; checkpoints of other kinds can run code and are never loaded."
+        )
+    return cache.file_model(path)
+
+
+def _downloaded(model: Model) -> Path:
+    path = _place(model)
+    if not model.runs:
+        first = "" if path else f"`img2mesh models download {model.name}`, then "
+        raise UserError(
+            f"{model.name} paints videos, not orbits; to make a start for fine-tuning of it run {first}"
+            f"`img2mesh models convert {path or model.file} OUT --start p`, and give OUT as the model."
+        )
+    if path is None:
+        raise UserError(
+            f"{model.name} is not here yet: run `img2mesh models download {model.name}`, or give the path of "
+            f"{model.file} or of a diffusers folder as the model."
+        )
+    return path
+
+
+def _place(model: Model) -> Path | None:
+    """Where a known model is on this machine: its folder, or the file of one that does not run."""
+    if model.name == "mini":
+        return _built_in()
+    if not model.runs:
+        file = cache.cache_folder() / "downloads" / model.file
+        return file if file.is_file() else None
+    folder = cache.model_folder(model.name)
+    return folder if cache.is_model(folder) else None
+
+
+def _availability(model: Model, path: Path | None) -> str:
+    if path is None:
+        return f"not here; `img2mesh models download {model.name}`"
+    if model.name == "mini":
+        return f"built in, {cache.gigabytes(_bytes(path))}"
+    dtype = f"{cache.folder_dtype(path)}, " if path.is_dir() else ""
+    return f"{path}, {dtype}{cache.gigabytes(_bytes(path))}"
+
+
+def _bytes(path: Path) -> int:
+    return cache.folder_bytes(path) if path.is_dir() else path.stat().st_size
 
 
 def _built_in() -> Path:
@@ -98,34 +129,112 @@ def _built_in() -> Path:
 
 
 @functools.lru_cache(maxsize=1)
-def load_pipeline(name: str, device: str) -> StableVideo3DPipeline:
+def load_pipeline(name: str, device: str, dtype: str = "float32") -> StableVideo3DPipeline:
     """The model ready to use on ``device``; the last one asked for is kept.
 
+    Args:
+        name: as :func:`find_model` takes it.
+        dtype: float32, float16 or bfloat16, of the UNet and the image encoder of a model with a VAE.
+            The VAE itself, and models without one (mini), are always in float32.
     Raises:
         UserError: the folder's files are incomplete or of another kind of model.
     """
-    from diffusers.utils import is_accelerate_available, logging
+    import torch
+    from diffusers.utils import is_accelerate_available
+    from safetensors import SafetensorError
 
     from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline
 
     folder = find_model(name)
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    _check_kind(folder)
+    types = {"vae": torch.float32, "default": getattr(torch, dtype)} if _has_vae(folder) else None
     try:
-        pipeline = StableVideo3DPipeline.from_pretrained(
-            str(folder),
-            local_files_only=True,
-            use_safetensors=True,
-            low_cpu_mem_usage=is_accelerate_available(),
-        )
-    except (OSError, ValueError, ImportError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        with _quiet(with_transformers=_has_vae(folder)):
+            pipeline = StableVideo3DPipeline.from_pretrained(
+                str(folder),
+                local_files_only=True,
+                use_safetensors=True,
+                low_cpu_mem_usage=is_accelerate_available(),
+                torch_dtype=types,  # the name known to every diffusers since 0.35
+            )
+    except (OSError, ValueError, ImportError, AttributeError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"The orbit model in {folder} cannot be loaded: {reason}") from error
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+    _check_weights(pipeline, folder)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+@contextmanager
+def _quiet(with_transformers: bool):
+    """Without the libraries' progress bars, warnings and logs; what matters comes as an exception."""
+    from diffusers.utils import logging
+
+    libraries = [logging]
+    if with_transformers:
+        from transformers.utils import logging as transformers_logging
+
+        libraries.append(transformers_logging)
+    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    for library in libraries:
+        library.set_verbosity(library.CRITICAL)
+        library.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for library, (verbosity, bars) in zip(libraries, before):
+            library.set_verbosity(verbosity)
+            if bars:
+                library.enable_progress_bar()
+
+
+def _check_weights(pipeline: StableVideo3DPipeline, folder: Path) -> None:
+    """Raise UserError if a network has parameters that its files lack; the libraries would invent them."""
+    for name, network in pipeline.components.items():
+        files = list((folder / name).glob("*.safetensors"))
+        if files and hasattr(network, "state_dict"):
+            there = {key for path in files for key in cache.safetensors_header(path)}
+            missing = sorted(set(network.state_dict()) - there)
+            if missing:
+                raise UserError(
+                    f"The orbit model in {folder} cannot be loaded: {len(missing)} weights of its {name} are "
+                    f"missing, first {missing[0]}; delete it and get the model again."
+                )
+
+
+def _check_kind(folder: Path) -> None:
+    """Raise UserError for diffusers folders of other kinds of models."""
+    kind = _settings(folder / "model_index.json").get("_class_name")
+    vae = _settings(folder / "vae" / "config.json").get("_class_name")
+    width = _settings(folder / "unet" / "config.json").get("projection_class_embeddings_input_dim")
+    if vae == "AutoencoderKLTemporalDecoder" or width == SVD_WIDTH:
+        raise UserError(
+            f"{folder} is a Stable Video Diffusion model, which paints videos, not orbits; make a start for "
+            "fine-tuning of its single file with `img2mesh models convert svd_xt.safetensors OUT --start p`."
+        )
+    if kind is None:
+        raise UserError(
+            f"{folder / 'model_index.json'} is damaged; delete the folder and get the model again."
+        )
+    if kind != "StableVideo3DPipeline":
+        raise UserError(
+            f"{folder} holds a {kind}, not the StableVideo3DPipeline of an orbit model; "
+            "if it was made from SV3D, give the original .safetensors file instead."
+        )
+
+
+def _has_vae(folder: Path) -> bool:
+    return _settings(folder / "vae" / "config.json").get("_class_name") == "AutoencoderKL"
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """A JSON file of settings; empty if it is missing or unreadable."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def identity(name: str) -> str:

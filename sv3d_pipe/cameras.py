@@ -124,24 +124,78 @@ def orbit_azimuths(n_frames: int = N_FRAMES) -> np.ndarray:
 
 
 def orbit_angles(
-    kind: str, elevation_deg: float, amplitude_deg: float = 30.0, n_frames: int = N_FRAMES
+    kind: str,
+    elevation_deg: float,
+    amplitude_deg: float = 30.0,
+    n_frames: int = N_FRAMES,
+    seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Azimuths and elevations of an orbit whose last frame is the photo.
 
     Args:
         kind: "static" keeps the photo's elevation; "sine" adds amplitude * sin(azimuth)
-            (SV3D paper, section 4: amplitude 30 reconstructs best).
+            (SV3D paper, section 4: amplitude 30 reconstructs best); "dynamic" is a random one.
         elevation_deg: elevation of the photo.
+        amplitude_deg: of the sine. seed: of the dynamic orbit.
     Returns:
         azimuth_deg [n_frames] in [0, 360) and elevation_deg [n_frames], clamped to +-89.
     """
+    if kind == "dynamic":
+        return dynamic_angles(elevation_deg, n_frames, seed)
     azimuth_deg = orbit_azimuths(n_frames)
-    swing = {"static": 0.0, "sine": amplitude_deg}[kind] * np.sin(np.radians(azimuth_deg))
-    return azimuth_deg, np.clip(elevation_deg + swing, -89.0, 89.0)
+    swing = {"static": 0.0, "sine": amplitude_deg}[kind]
+    return azimuth_deg, sine_elevations(azimuth_deg, elevation_deg, swing)
 
 
-def save_transforms(path: Path, cameras: Cameras, size: int, names: list[str]) -> None:
-    """Write cameras as a nerfstudio / instant-ngp ``transforms.json``."""
+def sine_elevations(azimuth_deg: np.ndarray, elevation_deg: float, amplitude_deg: float) -> np.ndarray:
+    """[N] elevation + amplitude * sin(azimuth) in degrees, clamped to +-89."""
+    return np.clip(elevation_deg + amplitude_deg * np.sin(np.radians(azimuth_deg)), -89.0, 89.0)
+
+
+def dynamic_angles(elevation_deg: float, n_frames: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A random orbit as SV3D was trained on: uneven steps, elevations that rise and fall smoothly.
+
+    Four points per frame are drawn. Their elevations are a sum of as many sines (1 to 4 whole periods,
+    amplitude 0.5 to 10 degrees, either sign), smoothed over five points, drawn again until the camera
+    stays below 90 degrees; their azimuths grow by random steps and stop just short of 360. Every fourth
+    point is a frame. For one seed of NumPy's legacy generator these are the angles of the released demo.
+
+    Returns:
+        azimuth_deg [n_frames] in [0, 360) and elevation_deg [n_frames], clamped to +-89; the last
+        frame is the photo: azimuth 0 and the elevation given.
+    """
+    rng = np.random.RandomState(seed)
+    count = 4 * n_frames
+    turn = 2 * np.pi * np.arange(count) / count
+    for _ in range(1000):  # near the poles no draw stays below 90 degrees; then the clamp decides
+        waves = np.zeros(count)
+        for _ in range(84):
+            periods, amplitude, phase = rng.randint(1, 5), rng.uniform(0.5, 10), rng.choice([0, np.pi])
+            waves += amplitude * np.sin(periods * turn + phase)
+        elevation = elevation_deg + np.convolve(np.pad(waves, 2, mode="wrap"), np.full(5, 0.2), "valid")
+        steps = rng.uniform(0, 2, count - 1)
+        steps *= (360 - 360 / count * rng.uniform(0, 2)) / steps.sum()
+        if np.abs(elevation).max() < 90:
+            break
+    azimuth = np.concatenate([[0.0], np.cumsum(steps)])
+    return np.roll(azimuth[::4], -1), np.clip(np.roll(elevation[::4], -1), -89.0, 89.0)
+
+
+def save_transforms(
+    path: Path,
+    cameras: Cameras,
+    size: int,
+    names: list[str],
+    masks: list[str] | None = None,
+    to_world: np.ndarray | None = None,
+) -> None:
+    """Write cameras as a nerfstudio / instant-ngp ``transforms.json``.
+
+    Args:
+        masks: of each frame, the file that is white where its pixels are known (nerfstudio's mask_path).
+        to_world: [4, 4] similarity that brought a capture here, kept as nerfstudio's applied_transform
+            (without the scale) and applied_scale.
+    """
     document = {
         "camera_model": "OPENCV",
         "camera_angle_x": float(np.radians(cameras.fov_deg)),
@@ -155,12 +209,28 @@ def save_transforms(path: Path, cameras: Cameras, size: int, names: list[str]) -
             {"file_path": name, "transform_matrix": c2w.tolist()} for name, c2w in zip(names, cameras.c2w)
         ],
     }
+    for frame, mask in zip(document["frames"], masks or ()):
+        frame["mask_path"] = mask
+    if to_world is not None:
+        scale = float(np.cbrt(np.linalg.det(to_world[:3, :3])))
+        document |= {"applied_transform": (to_world[:3] / scale).tolist(), "applied_scale": scale}
     path.write_text(json.dumps(document, indent=1))
 
 
 def load_transforms(path: Path) -> tuple[Cameras, list[str]]:
-    """Read what :func:`save_transforms` wrote: the cameras and each frame's file name."""
+    """Read what :func:`save_transforms` wrote: the cameras and each frame's file name.
+
+    Foreign files go through :func:`sv3d_pipe.capture.transforms.read_frames`.
+    """
     document = json.loads(path.read_text())
     c2w = np.array([frame["transform_matrix"] for frame in document["frames"]], np.float32)
     fov_deg = float(np.degrees(document["camera_angle_x"]))
     return Cameras(c2w, fov_deg), [frame["file_path"] for frame in document["frames"]]
+
+
+def load_to_world(path: Path) -> np.ndarray | None:
+    """The ``to_world`` [4, 4] that :func:`save_transforms` kept; None if there was none."""
+    document = json.loads(path.read_text())
+    if "applied_transform" not in document:
+        return None
+    return np.vstack([document["applied_scale"] * np.array(document["applied_transform"]), [0, 0, 0, 1]])

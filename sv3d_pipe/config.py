@@ -32,10 +32,11 @@ def option(
     at_least: float | None = None,
     at_most: float | None = None,
     words: tuple[str, ...] = (),
+    numbers: bool = False,
 ) -> Any:
-    """A config field: its default and its help; for numbers, the range it must lie in; for text
-    that is a list with commas, the words it may hold."""
-    metadata = {"help": help, "at_least": at_least, "at_most": at_most, "words": words}
+    """A config field: its default and its help; for numbers, the range it must lie in; for text that
+    is a list with commas, the words it may hold, or that it holds numbers in the range or nothing."""
+    metadata = {"help": help, "at_least": at_least, "at_most": at_most, "words": words, "numbers": numbers}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -57,15 +58,56 @@ class PrepConfig:
 class OrbitConfig:
     """Paint 21 views around the object with a video diffusion model."""
 
-    model: str = option("mini", "Orbit model: mini (built in), or the path of a model folder.")
-    kind: Literal["sine", "static"] = option("sine", "Camera path: elevation swings by a sine, or stays.")
+    model: str = option(
+        "mini",
+        "Orbit model: mini (built in), sv3d-u or sv3d-p (once downloaded), or the path of a diffusers folder or"
+        " of an SV3D .safetensors file.",
+    )
+    kind: Literal["sine", "static", "dynamic"] = option(
+        "sine", "Camera path: elevation swings by a sine, stays, or a random path drawn from the seed."
+    )
     elevation_deg: float = option(
         10.0, "Elevation from which the photo was taken, in degrees.", at_least=-80, at_most=80
     )
     amplitude_deg: float = option(30.0, "Swing of the sine orbit in degrees.", at_least=0, at_most=80)
-    steps: int = option(1, "Sampling steps; SV3D's own weights want 50.", at_least=1, at_most=200)
+    azimuths: str = option(
+        "",
+        "Azimuths of the frames in degrees, comma separated; the last is the photo's. Empty: even steps.",
+        at_least=-360,
+        at_most=720,
+        numbers=True,
+    )
+    elevations: str = option(
+        "",
+        "Elevations of the frames in degrees, comma separated; the last is the photo's. Empty: the kind's.",
+        at_least=-89,
+        at_most=89,
+        numbers=True,
+    )
+    steps: int = option(
+        0, "Sampling steps; 0 is the model's own: 50 for SV3D, 1 for mini.", at_least=0, at_most=200
+    )
     guidance: float = option(
-        1.0, "Largest guidance scale, reached at the back view; SV3D wants 2.5.", at_least=1, at_most=20
+        0.0,
+        "Largest guidance scale, reached at the back view; 0 is the model's own: 2.5 for SV3D, 1 for mini.",
+        at_least=0,
+        at_most=20,
+    )
+    solver: Literal["euler", "dpm"] = option(
+        "euler", "euler is SV3D's own; dpm (DPM-Solver++ 2M) needs fewer steps."
+    )
+    size: int = option(
+        0, "Side of the frames in pixels, a multiple of 64; 0 is the model's own.", at_least=0, at_most=1024
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = option(
+        "auto",
+        "Number format of the UNet; auto: float16 on CUDA, bfloat16 on CPUs made for it, else float32.",
+    )
+    low_vram: bool = option(
+        False, "Use as little GPU memory as possible: models wait on the CPU, guidance in two passes."
+    )
+    compile: bool = option(
+        False, "Compile the UNet with torch.compile: a slow first step, faster ones after it."
     )
 
 
@@ -87,6 +129,7 @@ class NerfConfig:
 class RefineConfig:
     """Refine the surface as a deformable tetrahedral grid (DMTet) with soft-masked SDS at the end."""
 
+    shape: str = option("field", "What to start from: field (the nerf stage's surface), or a mesh file.")
     steps: int = option(100, "Optimisation steps.", at_least=1, at_most=100_000)
     grid: int = option(64, "Cells per side of the tetrahedral grid.", at_least=8, at_most=256)
     views_per_step: int = option(4, "Views rendered in each step.", at_least=1, at_most=21)
@@ -94,6 +137,10 @@ class RefineConfig:
     photo_weight: float = option(3.0, "Weight of the photo beside each other view of a step.", at_least=0.01)
     mask_weight: float = option(1.0, "Weight of the silhouette loss.", at_least=0)
     color_weight: float = option(1.0, "Weight of the colour loss.", at_least=0)
+    lighting: bool = option(False, "Explain shading by 24 spherical lights instead of surface color.")
+    light_weight: float = option(
+        0.05, "With lighting: weight of the agreement of light and the pictures' brightness.", at_least=0
+    )
     normal_weight: float = option(0.1, "Weight of the agreement of neighbouring face normals.", at_least=0)
     smooth_weight: float = option(0.05, "Weight of the SDF's smoothness.", at_least=0)
     render: int = option(
@@ -112,10 +159,16 @@ class ExportConfig:
 
     format: str = option(
         "glb",
-        "Files to write, comma separated: glb, obj, ply, stl.",
-        words=("glb", "obj", "ply", "stl"),
+        "Files to write, comma separated: glb, obj, ply, stl, usdz.",
+        words=("glb", "obj", "ply", "stl", "usdz"),
     )
     faces: int = option(20_000, "Simplify to at most this many faces.", at_least=100, at_most=1_000_000)
+    watertight: bool = option(
+        False, "Close what is open, so that the mesh is a closed manifold, fit for printing."
+    )
+    remesh: bool = option(False, "Triangles of equal size, about as many as faces allows (extra: remesh).")
+    up: Literal["y", "z"] = option("y", "The axis that points up; a glb always has y up, as glTF demands.")
+    scale: float = option(1.0, "Length of the mesh's longest side.", at_least=1e-3, at_most=1e6)
     texture: int = option(1024, "Side of the texture in pixels.", at_least=64, at_most=8192)
     turntable: bool = option(True, "Also write a turntable video and contact sheet.")
 
@@ -166,8 +219,6 @@ class Config:
 PRESETS: dict[str, dict[str, Any]] = {
     "draft": {},
     "standard": {
-        "orbit.steps": 4,
-        "orbit.guidance": 1.5,
         "nerf.steps": 2000,
         "nerf.surface": 160,
         "refine.steps": 400,
@@ -176,8 +227,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "export.texture": 2048,
     },
     "quality": {
-        "orbit.steps": 4,
-        "orbit.guidance": 1.5,
         "nerf.steps": 6000,
         "nerf.samples": 65_536,
         "nerf.levels": 16,
@@ -206,6 +255,8 @@ def read_value(config: Any, key: str, value: Any) -> Any:
         return value
     if kind is bool:
         return _read_bool(name, value)
+    if spec.metadata["numbers"]:
+        return _read_numbers(name, value, spec.metadata["at_least"], spec.metadata["at_most"])
     if kind is str:
         return _read_text(name, value, spec.metadata["words"])
     return _read_number(name, value, kind, spec.metadata["at_least"], spec.metadata["at_most"])
@@ -227,6 +278,14 @@ def _read_text(name: str, value: Any, words: tuple[str, ...]) -> str:
         wrong = unknown[0] if unknown else value
         raise UserError(f"{name} takes {', '.join(words)} (several with commas), not {wrong!r}.")
     return value
+
+
+def _read_numbers(name: str, value: Any, low: float | None, high: float | None) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{name} must be a text of numbers with commas, not {value!r}.")
+    for part in value.split(",") if value.strip() else ():
+        _read_number(name, part.strip(), float, low, high)
+    return value.strip()
 
 
 def _read_number(name: str, value: Any, kind: type, low: float | None, high: float | None) -> int | float:

@@ -20,6 +20,10 @@ class Bar(Protocol):
     def update(self, advance: int = 1, metric: str | None = None) -> None: ...
 
 
+def _unheard(sentence: str) -> None:
+    pass
+
+
 class SilentBar:
     def update(self, advance: int = 1, metric: str | None = None) -> None:
         pass
@@ -79,6 +83,7 @@ class Context:
         device: "cpu", "cuda" or "cuda:N".
         seed: every random number of a stage comes from :meth:`generator`.
         bar: opens a progress bar: ``with context.bar("nerf", total=600) as bar: bar.update(1, "31 dB")``.
+        say: tells the user a sentence that is no warning.
         warnings: sentences for the user; printed and kept in the stage's record.
         checkpoint: in-stage state for resuming.
     """
@@ -86,6 +91,7 @@ class Context:
     device: str = "cpu"
     seed: int = 23
     bar: Callable[[str, int], Any] = _silent_bar
+    say: Callable[[str], None] = _unheard
     warnings: list[str] = field(default_factory=list)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
 

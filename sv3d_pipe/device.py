@@ -54,3 +54,15 @@ def prefers_bfloat16(device: str) -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def network_dtype(wanted: str, device: str) -> str:
+    """The number format of a large network: ``wanted``, or for ``auto`` the fast one of this device.
+
+    float16 on CUDA, as the released sampling code runs; bfloat16 on CPUs made for it; else float32.
+    """
+    if wanted != "auto":
+        return wanted
+    if device.startswith("cuda"):
+        return "float16"
+    return "bfloat16" if prefers_bfloat16(device) else "float32"

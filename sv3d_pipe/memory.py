@@ -1,7 +1,8 @@
-"""How much memory a stage needed at its worst moment."""
+"""How much memory a stage needed at its worst moment, how much is left, and what running out looks like."""
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import psutil
@@ -52,3 +53,29 @@ class PeakMemory:
 
     def _sample(self) -> None:
         self.peak_mb = max(self.peak_mb, self._process.memory_info().rss / 2**20)
+
+
+def free_bytes(device: str) -> int:
+    """Memory that can still be taken: on CUDA what other programs and our tensors leave, else the RAM."""
+    if device.startswith("cuda"):
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return psutil.virtual_memory().available
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is any of the ways in which PyTorch and Python say that memory has run out."""
+    words = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
+
+
+def give_back(device: str) -> None:
+    """Return what no tensor holds any more."""
+    gc.collect()
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()

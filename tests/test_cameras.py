@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from sv3d_pipe.cameras import Cameras, load_transforms, orbit, orbit_angles, orbit_azimuths, save_transforms
 from sv3d_pipe.train.render import render_views
@@ -44,6 +47,26 @@ def test_orbits_end_at_the_photo():
     assert elevation[-1] == pytest.approx(10.0)
     np.testing.assert_allclose(elevation, 10 + 30 * np.sin(np.radians(azimuth)))
     assert set(orbit_angles("static", 5.0)[1]) == {5.0}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_dynamic_orbits_are_those_of_the_released_demo(seed):
+    """Reference numbers computed with the released code, base elevation 10 degrees; seed 2 redraws once."""
+    numbers = load_file(Path(__file__).parent / "data" / "dynamic_orbits.safetensors")
+    azimuth, elevation = orbit_angles("dynamic", 10.0, seed=seed)
+    np.testing.assert_allclose(np.radians(azimuth), numbers[f"seed{seed}.azimuth_rad"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        np.radians(elevation), numbers[f"seed{seed}.elevation_rad"], rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("base", [-80.0, 0.0, 45.0, 80.0])
+def test_dynamic_orbits_end_at_the_photo_and_stay_below_the_pole(base):
+    azimuth, elevation = orbit_angles("dynamic", base, n_frames=9, seed=5)
+    assert azimuth.shape == elevation.shape == (9,)
+    assert azimuth[-1] == 0 and (np.diff(azimuth[:-1]) > 0).all() and 0 < azimuth[0] < azimuth[-2] < 360
+    assert elevation[-1] == pytest.approx(base) and np.abs(elevation).max() <= 89
+    assert np.ptp(elevation) > 5
 
 
 @pytest.mark.parametrize(

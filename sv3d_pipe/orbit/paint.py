@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -12,56 +14,106 @@ from sv3d_pipe.artifacts import Photo, Views, on_white, resize_rgba
 from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.context import Context
+from sv3d_pipe.errors import UserError
 from sv3d_pipe.evaluate.images import decibels
+from sv3d_pipe.orbit.angles import camera_angles
 from sv3d_pipe.orbit.conditioning import photo_on_white
-from sv3d_pipe.orbit.models import load_pipeline
+from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline, StableVideo3DPipelineOutput
+from sv3d_pipe.orbit.plan import Plan, adopt, first_that_fits, frame_size, plans, ready
 
+FEW_STEPS = 12  # fewer are enough only for models trained to need few, as mini
 BACKGROUND_TOLERANCE = 0.06  # largest distance from white, per channel, that still counts as background
 
 
 def paint(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, dict[str, Any]]:
     """Paint the views around the photo's object.
 
+    The random numbers are those of the released sampling code: one generator on the device, seeded
+    with the run's seed itself.
+
     Returns:
-        Views at the model's resolution, the last one the photo; and metrics: ``photo_psnr_db``, the
-        model's own picture of the photo's view against the photo, on white.
+        Views at the model's resolution or ``config.size``, the last one the photo; and metrics:
+        ``photo_psnr_db``, the model's own picture of the photo's view against the photo, on white.
+    Raises:
+        UserError: angles or a size that the model cannot paint, or too little memory.
     """
-    pipeline = load_pipeline(config.model, context.device)
-    kind = config.kind
-    if kind == "sine" and not pipeline.takes_pose:
-        kind = "static"
+    angles = camera_angles(config, context.seed)
+    pipeline = ready(config, context.device)
+    own = pipeline.config
+    config = replace(config, steps=config.steps or own.steps, guidance=config.guidance or own.guidance)
+    if config.guidance < 1:
+        raise UserError(f"orbit.guidance must be at least 1, or 0 for the model's own, not {config.guidance}.")
+    size = frame_size(config, pipeline)
+    kind = "given" if config.azimuths or config.elevations else config.kind
+    if not pipeline.takes_pose and kind != "static":
+        kind, angles = "static", orbit_angles("static", config.elevation_deg)
         context.warn(f"The orbit model {config.model} takes no camera poses, so the orbit is static.")
-    azimuth_deg, elevation_deg = orbit_angles(kind, config.elevation_deg, config.amplitude_deg)
-    target = _photo_at(pipeline.size, photo, with_alpha=pipeline.paints_alpha)  # [S, S, 3]
+    known = plans(config, pipeline, context.device, len(angles[0]))
+    if not pipeline.paints_alpha:
+        _warn_of_few_steps(config, context)
+        context.say(f"Plan: UNet in {str(pipeline.unet.dtype)[6:]} on {context.device}, {known[0]}.")
+    target = _photo_at(size, photo, with_alpha=pipeline.paints_alpha)  # [S, S, 3]
 
-    with context.bar("orbit", config.steps) as bar:
+    def attempt(plan: Plan) -> StableVideo3DPipelineOutput:
+        adopt(pipeline, plan, context.device)
+        return _sample(pipeline, config, photo, angles, target, context)
 
-        def report(pipe, index: int, timestep: torch.Tensor, tensors: dict) -> dict:
-            own = pipe.decode_frames(tensors["denoised"][-1:])[0].cpu().numpy()
-            bar.update(1, f"{_psnr_db(own, target):.1f} dB")
-            return {}
-
-        output = pipeline(
-            photo.rgba,
-            azimuth_deg,
-            elevation_deg,
-            num_inference_steps=config.steps,
-            max_guidance_scale=config.guidance,
-            generator=context.generator("orbit"),
-            callback_on_step_end=report,
-            callback_on_step_end_tensor_inputs=("denoised",),
-        )
+    output = first_that_fits(known, attempt, context.device, context.say)
     frames = output.frames if pipeline.paints_alpha else np.stack([cut_from_white(f) for f in output.frames])
     frames = crisp(frames)
-    frames[-1] = resize_rgba(photo.rgba, pipeline.size)
+    frames[-1] = resize_rgba(photo.rgba, size)
     metrics = {
         "photo_psnr_db": round(_psnr_db(output.own_last_frame, target), 2),
         "coverage": round(float(frames[..., 3].mean()), 4),
         "frames": len(frames),
-        "size": pipeline.size,
+        "size": size,
         "kind": kind,
+        "steps": config.steps,
+        "guidance": config.guidance,
     }
-    return Views(frames, orbit(azimuth_deg, elevation_deg), photo.rgba), metrics
+    return Views(frames, orbit(*angles), photo.rgba), metrics
+
+
+def _warn_of_few_steps(config: OrbitConfig, context: Context) -> None:
+    if config.steps < FEW_STEPS:
+        few = "1 sampling step is" if config.steps == 1 else f"{config.steps} sampling steps are"
+        context.warn(
+            f"{few} too few for {config.model}; use orbit.steps=50, or 20 with orbit.solver=dpm, "
+            "and orbit.guidance=2.5."
+        )
+
+
+def _sample(
+    pipeline: StableVideo3DPipeline,
+    config: OrbitConfig,
+    photo: Photo,
+    angles: tuple[np.ndarray, np.ndarray],
+    target: np.ndarray,
+    context: Context,
+) -> StableVideo3DPipelineOutput:
+    """One orbit, with a progress bar. Its metric is the photo's own view where decoding is cheap, else the noise."""
+    with context.bar("orbit", config.steps) as bar:
+
+        def report(pipe, index: int, timestep: torch.Tensor, tensors: dict) -> dict:
+            if pipe.paints_alpha:
+                own = pipe.decode_frames(tensors["denoised"][-1:])[0].cpu().numpy()
+                metric = f"{_psnr_db(own, target):.1f} dB"
+            else:
+                metric = f"noise {math.exp(4 * float(timestep)):.3g}"
+            bar.update(1, metric)
+            return {}
+
+        return pipeline(
+            photo.rgba,
+            *angles,
+            num_inference_steps=config.steps,
+            max_guidance_scale=config.guidance,
+            size=config.size,
+            solver=config.solver,
+            generator=torch.Generator(context.device).manual_seed(context.seed),
+            callback_on_step_end=report,
+            callback_on_step_end_tensor_inputs=("denoised",),
+        )
 
 
 def crisp(

@@ -12,37 +12,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DiffusionPipeline,
-    EulerDiscreteScheduler,
-    UNetSpatioTemporalConditionModel,
-)
+from diffusers import AutoencoderKL, DiffusionPipeline, EulerDiscreteScheduler
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
 from sv3d_pipe.artifacts import resize_rgba
 from sv3d_pipe.cameras import N_FRAMES, orbit_azimuths
-from sv3d_pipe.orbit.conditioning import as_rgba, clip_pixels, photo_on_white, time_ids, triangle_scales
+from sv3d_pipe.orbit.conditioning import (
+    as_rgba,
+    clip_pixels,
+    edm_scalings,
+    photo_on_white,
+    time_ids,
+    triangle_scales,
+)
 
-# from_pretrained resolves these two by name among the modules already imported.
+# from_pretrained resolves these three by name among the modules already imported.
 from sv3d_pipe.orbit.pixels import PixelCodec
+from sv3d_pipe.orbit.schedulers import SOLVERS, dpm_scheduler, euler_scheduler
+from sv3d_pipe.orbit.unet import StableVideo3DUNet
 from sv3d_pipe.orbit.volume import VolumeDenoiser
 
+__all__ = ["PhotoCondition", "StableVideo3DPipeline", "StableVideo3DPipelineOutput", "euler_scheduler"]
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
-
-
-def euler_scheduler() -> EulerDiscreteScheduler:
-    """EDM Euler sampling from sigma 700 to 0.002 (rho 7), velocity prediction, timestep ln(sigma) / 4."""
-    return EulerDiscreteScheduler(
-        prediction_type="v_prediction",
-        timestep_type="continuous",
-        timestep_spacing="leading",
-        use_karras_sigmas=True,
-        sigma_min=0.002,
-        sigma_max=700.0,
-    )
 
 
 @dataclass(frozen=True)
@@ -78,13 +71,18 @@ class StableVideo3DPipeline(DiffusionPipeline):
 
     Args:
         vae: ``PixelCodec`` (RGBA) or ``AutoencoderKL`` (RGB on white).
-        unet: any module with the call of ``UNetSpatioTemporalConditionModel``: ``(sample [B, T, 8, h,
-            w], timestep, encoder_hidden_states [B, 1, C] or None, added_time_ids [B, T, 3],
+        unet: ``StableVideo3DUNet`` (sv3d-u, sv3d-p) or any module with its call: ``(sample [B, T, 8,
+            h, w], timestep, encoder_hidden_states [B, 1, C] or None, added_time_ids [B, T, 3],
             return_dict=False) -> ([B, T, 4, h, w],)``, predicting velocity. The time ids hold, per
-            frame, noise on the photo, polar angle and azimuth in radians; a stock UNet without
-            pose (sv3d-u) is given [B, 1], the noise on the photo.
+            frame, noise on the photo, polar angle and azimuth in radians.
         scheduler: see :func:`euler_scheduler`.
         image_encoder: ``CLIPVisionModelWithProjection``; None for models that need no token.
+        steps, guidance: sampling steps and largest guidance scale that suit the model; SV3D's are the defaults.
+
+    Attributes:
+        guidance_together: both halves of guidance in one call of the UNet, or one after the other: the
+            same frames in half the memory.
+        frames_per_decode: frames that a VAE decodes at a time.
     """
 
     model_cpu_offload_seq = "image_encoder->unet->vae"
@@ -94,22 +92,22 @@ class StableVideo3DPipeline(DiffusionPipeline):
     def __init__(
         self,
         vae: PixelCodec | AutoencoderKL,
-        unet: VolumeDenoiser | torch.nn.Module,
+        unet: StableVideo3DUNet | VolumeDenoiser | torch.nn.Module,
         scheduler: EulerDiscreteScheduler,
         image_encoder: torch.nn.Module | None = None,
+        steps: int = 50,
+        guidance: float = 2.5,
     ):
         super().__init__()
         self.register_modules(vae=vae, unet=unet, scheduler=scheduler, image_encoder=image_encoder)
-        if type(unet) is UNetSpatioTemporalConditionModel and self.takes_pose:
-            raise ValueError(
-                "diffusers' UNetSpatioTemporalConditionModel takes no pose per frame (sv3d-p needs one)."
-            )
+        self.register_to_config(steps=steps, guidance=guidance)
+        self.guidance_together = True
+        self.frames_per_decode = 1
 
     @property
     def takes_pose(self) -> bool:
         """False for a UNet whose extra numbers are the noise on the photo alone (sv3d-u)."""
-        width = getattr(self.unet.config, "projection_class_embeddings_input_dim", None)
-        return width is None or width > self.unet.config.addition_time_embed_dim
+        return not isinstance(self.unet, StableVideo3DUNet) or len(self.unet.widths) > 1
 
     @property
     def paints_alpha(self) -> bool:
@@ -118,10 +116,26 @@ class StableVideo3DPipeline(DiffusionPipeline):
 
     @property
     def size(self) -> int:
-        """Side of the frames in pixels."""
+        """Side of the frames that the model was made for, in pixels."""
         if not self.paints_alpha:
             return self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
         return self.vae.config.size
+
+    @property
+    def size_step(self) -> int:
+        """Frames may have any side that is a multiple of this: 64 for SV3D, the one size for RGBA models."""
+        if self.paints_alpha:
+            return self.size
+        halvings = len(self.vae.config.block_out_channels) + len(self.unet.config.block_out_channels) - 2
+        return 2**halvings
+
+    def frame_size(self, size: int = 0) -> int:
+        """The side of the frames for a wish of ``size``; 0 is the model's own. Raises ValueError."""
+        allowed = size == self.size if self.paints_alpha else size > 0 and size % self.size_step == 0
+        if size and not allowed:
+            only = f"{self.size}" if self.paints_alpha else f"a multiple of {self.size_step}"
+            raise ValueError(f"the frames of this model must have size {only}, not {size}")
+        return size or self.size
 
     @torch.no_grad()
     def __call__(
@@ -129,9 +143,11 @@ class StableVideo3DPipeline(DiffusionPipeline):
         image: Image.Image | np.ndarray,
         azimuth_deg: np.ndarray | None = None,
         elevation_deg: np.ndarray | float = 10.0,
-        num_inference_steps: int = 50,
-        max_guidance_scale: float = 2.5,
+        num_inference_steps: int | None = None,
+        max_guidance_scale: float | None = None,
         cond_aug: float = 1e-5,
+        size: int = 0,
+        solver: str = "euler",
         generator: torch.Generator | None = None,
         output_type: str = "np",
         callback_on_step_end: Callable[[Any, int, torch.Tensor, dict], dict] | None = None,
@@ -146,9 +162,14 @@ class StableVideo3DPipeline(DiffusionPipeline):
             azimuth_deg: [T] degrees, counter-clockwise seen from above; the last frame is the photo.
                 None: 21 frames, evenly spaced.
             elevation_deg: [T] or one number, degrees, positive above the object.
-            max_guidance_scale: largest scale, reached by the middle frame, falling to 1 at both ends;
+            num_inference_steps: None takes the model's own.
+            max_guidance_scale: None takes the model's own; the largest scale, reached by the middle frame, falling to 1 at both ends;
                 1 saves the unconditional half of the work.
             cond_aug: deviation of the noise added to the photo, which lies in [-1, 1].
+            size: side of the frames in pixels; 0 is the model's own, see :attr:`size_step`.
+            solver: "euler" (SV3D's own) or "dpm" (DPM-Solver++ 2M) on the same noise levels.
+            generator: its first numbers are the photo's noise, the next the frames'; as in the released
+                code if it lies on the compute device.
             output_type: "np", "pt", "pil" or "latent".
             callback_on_step_end: called with (pipeline, step, timestep, tensors) after each step; it
                 returns the tensors it changed.
@@ -163,39 +184,48 @@ class StableVideo3DPipeline(DiffusionPipeline):
         rgba = as_rgba(image)
         azimuth_deg = orbit_azimuths(N_FRAMES) if azimuth_deg is None else np.asarray(azimuth_deg, np.float64)
         elevation_deg = np.broadcast_to(np.asarray(elevation_deg, np.float64), azimuth_deg.shape)
-        self._check(num_inference_steps, max_guidance_scale, output_type, callback_on_step_end_tensor_inputs)
-        device = self._execution_device
+        if num_inference_steps is None:
+            num_inference_steps = self.config.steps
+        if max_guidance_scale is None:
+            max_guidance_scale = self.config.guidance
+        self._check(num_inference_steps, max_guidance_scale, callback_on_step_end_tensor_inputs)
+        _one_of("solver", solver, SOLVERS)
+        _one_of("output_type", output_type, OUTPUT_TYPES)
+        device, size = self._execution_device, self.frame_size(size)
 
         # 2. Encode the photo (the first random draw)
-        photo = self.encode_photo(rgba, cond_aug, generator)
+        photo = self.encode_photo(rgba, cond_aug, generator, size)
 
         # 3. Poses and guidance
         ids = time_ids(azimuth_deg, elevation_deg, cond_aug).to(device)  # [T, 3]
         scales = triangle_scales(len(ids), max_guidance_scale).to(device) if max_guidance_scale > 1 else None
 
         # 4. Noise levels
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        plain = solver == "euler" or num_inference_steps == 1  # the first step is the same in both
+        scheduler = self.scheduler if plain else dpm_scheduler(self.scheduler)
+        scheduler.set_timesteps(num_inference_steps, device=device)
 
         # 5. Start from noise (the second random draw)
         shape = (len(ids), *photo.latents.shape[1:])
         latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
-        latents = latents * self.scheduler.init_noise_sigma
+        latents = latents * scheduler.init_noise_sigma
 
         # 6. Denoise
         with self.progress_bar(total=num_inference_steps) as bar:
-            for i, t in enumerate(self.scheduler.timesteps):
-                scaled = self.scheduler.scale_model_input(latents, t)
+            for i, t in enumerate(scheduler.timesteps):
+                scaled = scheduler.scale_model_input(latents, t)
                 velocity = self.predict_velocity(scaled, t, photo, ids, scales)
-                step = self.scheduler.step(velocity, t, latents)
-                latents = step.prev_sample
+                c_skip, c_out, _, _ = edm_scalings(scheduler.sigmas[i])
+                denoised = c_skip * latents + c_out * velocity
+                latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
                 if callback_on_step_end is not None:
-                    tensors = {"latents": latents, "denoised": step.pred_original_sample}
+                    tensors = {"latents": latents, "denoised": denoised}
                     chosen = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
                     latents = callback_on_step_end(self, i, t, chosen).get("latents", latents)
                 bar.update()
 
         # 7. Decode; the photo takes the last frame's place
-        result = self._output(latents, rgba, output_type)
+        result = self._output(latents, rgba, size, output_type)
         self.maybe_free_model_hooks()
         return result if return_dict else result.to_tuple()
 
@@ -204,14 +234,15 @@ class StableVideo3DPipeline(DiffusionPipeline):
         rgba: np.ndarray,  # [S, S, 4] float32 in [0, 1]
         cond_aug: float = 0.0,
         generator: torch.Generator | None = None,
+        size: int = 0,
     ) -> PhotoCondition:
         """The photo's latent, with noise on the picture in [-1, 1], and its CLIP token, without.
 
         With a PixelCodec the latent is the picture, so the noise goes there.
         """
-        device = self._execution_device
+        device, size = self._execution_device, self.frame_size(size)
         if not self.paints_alpha:
-            white = torch.from_numpy(photo_on_white(rgba, self.size)).to(device)
+            white = torch.from_numpy(photo_on_white(rgba, size)).to(device)
             picture = (white * 2 - 1).permute(2, 0, 1)[None]  # [1, 3, S, S]
         else:
             picture = self.vae.encode(torch.from_numpy(rgba).to(device).permute(2, 0, 1)[None])
@@ -234,34 +265,46 @@ class StableVideo3DPipeline(DiffusionPipeline):
         ids: torch.Tensor,  # [T, 3] from conditioning.time_ids
         scales: torch.Tensor | None,  # [T] guidance per frame; None: conditional only
     ) -> torch.Tensor:  # [T, 4, h, w]
-        """One call of the denoiser; under guidance the unconditional rows come first.
+        """The denoiser's answer; under guidance the unconditional rows come first.
 
         Without condition the photo's latent and token are 0; noise level and poses stay.
         """
-        image = photo.latents.expand(len(scaled), -1, -1, -1)
-        images = [image] if scales is None else [torch.zeros_like(image), image]
-        sample = torch.stack([torch.cat([scaled, row], 1) for row in images])  # [B, T, 8, h, w]
-        tokens = photo.token
-        if tokens is not None and scales is not None:
-            tokens = torch.cat([torch.zeros_like(tokens), tokens])
-        ids = ids if self.takes_pose else ids[0, :1]
-        velocity = self.unet(
+        if scales is None:
+            return self._ask([photo], scaled, timestep, ids)[0]
+        token = None if photo.token is None else torch.zeros_like(photo.token)
+        rows = [PhotoCondition(torch.zeros_like(photo.latents), token), photo]
+        if self.guidance_together:
+            unconditional, conditional = self._ask(rows, scaled, timestep, ids)
+        else:
+            unconditional, conditional = (self._ask([row], scaled, timestep, ids)[0] for row in rows)
+        return unconditional + scales[:, None, None, None] * (conditional - unconditional)
+
+    def _ask(
+        self,
+        rows: list[PhotoCondition],  # B of them
+        scaled: torch.Tensor,  # [T, 4, h, w]
+        timestep: torch.Tensor | float,
+        ids: torch.Tensor,  # [T, 3]
+    ) -> torch.Tensor:  # [B, T, 4, h, w]
+        """One call of the denoiser with the same noisy frames under several conditions."""
+        frames = len(scaled)
+        sample = torch.stack(
+            [torch.cat([scaled, row.latents.expand(frames, -1, -1, -1)], 1) for row in rows]
+        )  # [B, T, 8, h, w]
+        tokens = None if rows[0].token is None else torch.cat([row.token for row in rows])
+        return self.unet(
             sample.to(self.unet.dtype),
             timestep,
             encoder_hidden_states=None if tokens is None else tokens.to(self.unet.dtype),
-            added_time_ids=ids.expand(len(sample), *ids.shape),
+            added_time_ids=ids.expand(len(rows), *ids.shape),
             return_dict=False,
         )[0].float()
-        if scales is None:
-            return velocity[0]
-        unconditional, conditional = velocity
-        return unconditional + scales[:, None, None, None] * (conditional - unconditional)
 
     def encode_frames(
         self,
         rgba: torch.Tensor,  # [N, S, S, 4] in [0, 1], straight alpha
     ) -> torch.Tensor:  # [N, 4, h, w]
-        """Frames to the latents that are denoised; differentiable. S must be ``self.size`` with a VAE."""
+        """Frames to the latents that are denoised; differentiable. A VAE takes them in their size."""
         rgba = rgba.permute(0, 3, 1, 2)
         if self.paints_alpha:
             return self.vae.encode(rgba)
@@ -273,19 +316,22 @@ class StableVideo3DPipeline(DiffusionPipeline):
         self,
         latents: torch.Tensor,  # [N, 4, h, w]
     ) -> torch.Tensor:  # [N, S, S, 4] RGBA or [N, S, S, 3] RGB, in [0, 1]
-        """Latents to frames, one at a time with a VAE (its memory grows with the frames)."""
+        """Latents to frames, ``frames_per_decode`` at a time with a VAE (its memory grows with them)."""
         if self.paints_alpha:
             return self.vae.decode(latents).permute(0, 2, 3, 1)
         latents = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
-        frames = torch.cat([self.vae.decode(latent[None]).sample.float() for latent in latents])
+        chunks = latents.split(self.frames_per_decode)
+        frames = torch.cat([self.vae.decode(chunk).sample.float() for chunk in chunks])
         return (frames / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
-    def _output(self, latents: torch.Tensor, rgba: np.ndarray, kind: str) -> StableVideo3DPipelineOutput:
+    def _output(
+        self, latents: torch.Tensor, rgba: np.ndarray, size: int, kind: str
+    ) -> StableVideo3DPipelineOutput:
         if kind == "latent":
             return StableVideo3DPipelineOutput(frames=latents, own_last_frame=latents[-1])
         frames = self.decode_frames(latents)
         own = frames[-1].clone()
-        photo = resize_rgba(rgba, self.size) if self.paints_alpha else photo_on_white(rgba, self.size)
+        photo = resize_rgba(rgba, size) if self.paints_alpha else photo_on_white(rgba, size)
         frames[-1] = torch.from_numpy(photo).to(frames)
         if kind != "pt":
             frames, own = frames.cpu().numpy(), own.cpu().numpy()
@@ -293,13 +339,11 @@ class StableVideo3DPipeline(DiffusionPipeline):
             frames, own = [_to_pil(frame) for frame in frames], _to_pil(own)
         return StableVideo3DPipelineOutput(frames=frames, own_last_frame=own)
 
-    def _check(self, steps: int, scale: float, output_type: str, names: tuple[str, ...]) -> None:
+    def _check(self, steps: int, scale: float, names: tuple[str, ...]) -> None:
         if steps < 1:
             raise ValueError(f"num_inference_steps must be at least 1, not {steps}")
         if scale < 1:
             raise ValueError(f"max_guidance_scale must be at least 1, not {scale}")
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
         unknown = set(names) - set(self._callback_tensor_inputs)
         if unknown:
             raise ValueError(f"no callback tensor {sorted(unknown)}; known: {self._callback_tensor_inputs}")
@@ -307,3 +351,8 @@ class StableVideo3DPipeline(DiffusionPipeline):
 
 def _to_pil(picture: np.ndarray) -> Image.Image:
     return Image.fromarray((picture * 255 + 0.5).astype(np.uint8))
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")

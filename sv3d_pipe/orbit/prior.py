@@ -6,11 +6,12 @@ import numpy as np
 import torch
 
 from sv3d_pipe.artifacts import Photo
+from sv3d_pipe.cameras import N_FRAMES
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.context import Context
 from sv3d_pipe.orbit.conditioning import edm_scalings, time_ids, triangle_scales
-from sv3d_pipe.orbit.models import load_pipeline
 from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline
+from sv3d_pipe.orbit.plan import adopt, plans, ready
 
 
 class OrbitPrior:
@@ -19,17 +20,16 @@ class OrbitPrior:
     Args:
         pipeline: a loaded orbit model.
         photo: the photo it is conditioned on.
+        size: side of the frames in pixels; 0 is the model's own.
+    Attributes:
+        size: side of the frames that :meth:`encode` takes, in pixels.
     """
 
-    def __init__(self, pipeline: StableVideo3DPipeline, photo: Photo):
+    def __init__(self, pipeline: StableVideo3DPipeline, photo: Photo, size: int = 0):
         self.pipeline = pipeline
+        self.size = pipeline.frame_size(size)
         with torch.no_grad():
-            self.condition = pipeline.encode_photo(photo.rgba.astype(np.float32))
-
-    @property
-    def size(self) -> int:
-        """Side of the frames that :meth:`encode` takes, in pixels."""
-        return self.pipeline.size
+            self.condition = pipeline.encode_photo(photo.rgba.astype(np.float32), size=self.size)
 
     def encode(
         self,
@@ -62,5 +62,7 @@ class OrbitPrior:
 
 
 def load_prior(config: OrbitConfig, photo: Photo, context: Context) -> OrbitPrior:
-    """The prior of the model named in the settings, on the context's device."""
-    return OrbitPrior(load_pipeline(config.model, context.device), photo)
+    """The prior of the model named in the settings, on the context's device, in its memory."""
+    pipeline = ready(config, context.device)
+    adopt(pipeline, plans(config, pipeline, context.device, N_FRAMES, with_gradient=True)[0], context.device)
+    return OrbitPrior(pipeline, photo, config.size)

@@ -236,6 +236,6 @@ def save_model(unet, codec, folder: Path, recipe: Recipe) -> None:
     from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline, euler_scheduler
 
     StableVideo3DPipeline(
-        vae=codec, image_encoder=None, unet=unet, scheduler=euler_scheduler()
+        vae=codec, image_encoder=None, unet=unet, scheduler=euler_scheduler(), steps=1, guidance=1.0
     ).save_pretrained(folder)
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))

@@ -2,11 +2,12 @@
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, ConfigMixin, ModelMixin, UNetSpatioTemporalConditionModel
+from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
 from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline, euler_scheduler
 from sv3d_pipe.orbit.pixels import PixelCodec
+from sv3d_pipe.orbit.unet import StableVideo3DUNet
 
 
 class FormulaDenoiser(ModelMixin, ConfigMixin):
@@ -41,10 +42,13 @@ def half_disc(size: int = 16) -> np.ndarray:
     return rgba
 
 
-class FixedToken(torch.nn.Module):
+class FixedToken(ModelMixin, ConfigMixin):
     """Stands for a CLIP image tower: its token is the mean of each channel, then zeros."""
 
-    device, dtype = torch.device("cpu"), torch.float32
+    @register_to_config
+    def __init__(self):
+        super().__init__()
+        self.nothing = torch.nn.Parameter(torch.zeros(1))  # diffusers asks it for device and number format
 
     def forward(self, pixels):
         assert pixels.shape == (1, 3, 224, 224)
@@ -53,11 +57,11 @@ class FixedToken(torch.nn.Module):
 
 
 def vae_pipeline(pose: bool = False) -> StableVideo3DPipeline:
-    """A miniature of the layout of sv3d-u: stock diffusers modules throughout."""
+    """A miniature of sv3d-u, or with ``pose`` of sv3d-p: random weights, frames of 64 px."""
     torch.manual_seed(0)
-    unet = UNetSpatioTemporalConditionModel(
+    unet = StableVideo3DUNet(
         sample_size=8,
-        block_out_channels=(32, 32),
+        block_out_channels=(64, 64),
         down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
         up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
         layers_per_block=1,

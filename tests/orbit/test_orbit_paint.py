@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from orbit_fakes import formula_pipeline, half_disc, vae_pipeline
 
 from sv3d_pipe.artifacts import Photo, on_white, resize_rgba
@@ -51,8 +52,8 @@ def test_metric_is_the_models_own_last_frame(model):
         photo.rgba,
         *orbit_angles("sine", 10.0, 30.0),
         num_inference_steps=3,
-        max_guidance_scale=config.guidance,
-        generator=Context(seed=7).generator("orbit"),
+        
+        generator=torch.Generator().manual_seed(7),  # the seed itself, as in the released code
     ).own_last_frame
     expected = psnr(own[None], resize_rgba(photo.rgba, 8)[None])[0]
     assert metrics["photo_psnr_db"] == pytest.approx(expected, abs=0.006)
@@ -84,8 +85,64 @@ def test_models_without_pose_get_a_static_orbit_and_say_so(model, monkeypatch):
     assert not quiet.warnings
 
 
+def test_too_few_steps_are_told_for_models_with_a_vae(model, monkeypatch):
+    quiet, told = Context(), Context()
+    paint(OrbitConfig(model=model, steps=1), Photo(half_disc()), quiet)
+    monkeypatch.setattr(
+        "sv3d_pipe.orbit.plan.load_pipeline", lambda name, device, dtype: vae_pipeline(pose=True)
+    )
+    paint(OrbitConfig(model="tiny", steps=1, guidance=1.0), Photo(half_disc()), told)
+    assert not quiet.warnings
+    assert len(told.warnings) == 1 and "orbit.steps=50" in told.warnings[0]
+
+
+def test_the_bar_of_a_model_with_a_vae_shows_the_noise_and_decodes_nothing(monkeypatch):
+    bar, pipeline, decoded = CountingBar(), vae_pipeline(), []
+    monkeypatch.setattr("sv3d_pipe.orbit.plan.load_pipeline", lambda name, device, dtype: pipeline)
+    pipeline.vae.decoder.register_forward_pre_hook(lambda module, args: decoded.append(len(args[0])))
+    config = OrbitConfig(model="tiny", steps=3, guidance=1.0)
+    paint(config, Photo(half_disc()), Context(bar=lambda title, total: bar))
+    assert bar.metrics[0] == "noise 700" and bar.metrics[-1] == "noise 0.002"
+    assert sum(decoded) == 21  # the frames, once
+
+
+def test_angles_of_the_settings_reach_cameras_and_model(model, monkeypatch):
+    told = []
+    ask = StableVideo3DPipeline.predict_velocity
+
+    def listen(self, scaled, timestep, photo, ids, scales):
+        told.append(ids)
+        return ask(self, scaled, timestep, photo, ids, scales)
+
+    monkeypatch.setattr(StableVideo3DPipeline, "predict_velocity", listen)
+    config = OrbitConfig(model=model, steps=1, azimuths="30,150,270", elevations="0,20,-10")
+    views, metrics = paint(config, Photo(half_disc()), Context())
+    np.testing.assert_allclose(views.cameras.c2w, orbit([120, 240, 0], [0, 20, -10]).c2w, atol=1e-6)
+    np.testing.assert_allclose(told[0][:, 1].rad2deg(), [90, 70, 100], rtol=1e-5)
+    np.testing.assert_allclose(told[0][:, 2].rad2deg(), [120, 240, 0], rtol=1e-5)
+    assert metrics["frames"] == 3 and metrics["kind"] == "given"
+    a, b = (
+        paint(OrbitConfig(model=model, kind="dynamic"), Photo(half_disc()), Context(seed=s))[0]
+        for s in (1, 2)
+    )
+    assert np.abs(a.cameras.c2w - b.cameras.c2w).max() > 0.01
+
+
+@pytest.mark.parametrize("solver", ["euler", "dpm"])
+def test_solver_of_the_settings_is_used(model, solver):
+    views, _ = paint(OrbitConfig(model=model, steps=9, solver=solver), Photo(half_disc()), Context(seed=3))
+    expected = formula_pipeline()(
+        half_disc(),
+        *orbit_angles("sine", 10.0),
+        num_inference_steps=9,
+        solver=solver,
+        generator=torch.Generator().manual_seed(3),
+    ).frames
+    np.testing.assert_allclose(views.rgba, crisp(expected), atol=1e-5)
+
+
 def test_frames_painted_on_white_get_an_alpha_and_the_photo_keeps_its_own(monkeypatch):
-    monkeypatch.setattr("sv3d_pipe.orbit.paint.load_pipeline", lambda name, device: vae_pipeline())
+    monkeypatch.setattr("sv3d_pipe.orbit.plan.load_pipeline", lambda name, device, dtype: vae_pipeline())
     photo = Photo(half_disc(32))
     views, metrics = paint(OrbitConfig(model="tiny", steps=1, guidance=1.0), photo, Context())
     assert views.rgba.shape == (21, 64, 64, 4) and metrics["kind"] == "static"

@@ -10,6 +10,7 @@ from PIL import Image
 from sv3d_pipe.artifacts import resize_rgba
 from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline, euler_scheduler
 from sv3d_pipe.orbit.pixels import PixelCodec
+from sv3d_pipe.orbit.unet import StableVideo3DUNet
 from sv3d_pipe.orbit.volume import VolumeDenoiser
 
 
@@ -112,6 +113,7 @@ def test_denoised_of_the_last_step_is_the_result():
         ({"num_inference_steps": 0}, "num_inference_steps"),
         ({"max_guidance_scale": 0.5}, "max_guidance_scale"),
         ({"output_type": "gif"}, "output_type"),
+        ({"solver": "magic"}, "solver"),
         ({"callback_on_step_end_tensor_inputs": ("secrets",)}, "secrets"),
         ({"elevation_deg": [1.0, 2.0]}, "broadcast"),
     ],
@@ -119,6 +121,19 @@ def test_denoised_of_the_last_step_is_the_result():
 def test_bad_arguments_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         formula_pipeline()(half_disc(), **change)
+
+
+def test_a_models_own_steps_and_guidance_are_kept(tmp_path):
+    pipeline = formula_pipeline()
+    assert (pipeline.config.steps, pipeline.config.guidance) == (50, 2.5)
+    pipeline.register_to_config(steps=3, guidance=1.0)
+    pipeline.save_pretrained(tmp_path)
+    loaded = StableVideo3DPipeline.from_pretrained(tmp_path, low_cpu_mem_usage=False)
+    loaded.set_progress_bar_config(disable=True)
+    own = loaded(half_disc(), generator=seeded()).frames
+    given = pipeline(half_disc(), num_inference_steps=3, max_guidance_scale=1.0, generator=seeded()).frames
+    np.testing.assert_array_equal(own, given)
+    assert len(loaded.unet.calls) == 3
 
 
 @pytest.mark.parametrize("build", [formula_pipeline, tiny_volume_pipeline])
@@ -148,7 +163,7 @@ def test_loading_needs_neither_transformers_nor_accelerate(tmp_path):
     assert done.stderr == ""
 
 
-def test_stock_unet_and_vae_paint_rgb_without_pose():
+def test_sv3d_u_paints_rgb_without_pose():
     pipeline = vae_pipeline()
     calls = []
     pipeline.unet.register_forward_pre_hook(
@@ -161,7 +176,7 @@ def test_stock_unet_and_vae_paint_rgb_without_pose():
     assert output.frames.shape == (3, 64, 64, 3)
     sample, named = calls[0]
     assert sample.shape == (2, 3, 8, 8, 8)
-    assert named["added_time_ids"].tolist() == [[pytest.approx(1e-5)]] * 2
+    assert named["added_time_ids"].shape == (2, 3, 3)
     tokens = named["encoder_hidden_states"]
     assert tokens.shape == (2, 1, 32) and not tokens[0].any() and tokens[1].any()
 
@@ -176,9 +191,100 @@ def test_photo_latent_of_a_vae_is_the_mode_and_unscaled():
     torch.testing.assert_close(pipeline.encode_frames(rgba[None]), mean * 0.18215, rtol=1e-3, atol=1e-4)
 
 
-def test_stock_unet_of_the_posed_layout_is_refused():
-    with pytest.raises(ValueError, match="pose per frame"):
-        vae_pipeline(pose=True)
+def test_sv3d_p_depends_on_the_poses_and_sv3d_u_does_not():
+    for pose in (False, True):
+        pipeline = vae_pipeline(pose)
+        assert pipeline.takes_pose == pose
+        call = {
+            "azimuth_deg": np.array([120.0, 240.0, 0.0]),
+            "num_inference_steps": 1,
+            "output_type": "latent",
+        }
+        low, high = (
+            pipeline(half_disc(), elevation_deg=e, generator=seeded(), **call).frames for e in (0.0, 60.0)
+        )
+        assert torch.equal(low, high) != pose
+
+
+def test_a_model_with_a_vae_is_saved_and_loaded_in_its_own_classes(tmp_path):
+    vae_pipeline(pose=True).save_pretrained(tmp_path)
+    loaded = StableVideo3DPipeline.from_pretrained(tmp_path, image_encoder=None, low_cpu_mem_usage=False)
+    assert type(loaded.unet) is StableVideo3DUNet and loaded.takes_pose
+    assert (
+        loaded.unet.conv_norm_out.eps == loaded.unet.mid_block.resnets[0].spatial_res_block.norm1.eps == 1e-5
+    )
+
+
+def test_frames_of_another_size():
+    pipeline = vae_pipeline()
+    assert pipeline.size_step == 16
+    call = {"azimuth_deg": np.array([120.0, 0.0]), "num_inference_steps": 1}
+    output = pipeline(half_disc(), size=96, generator=seeded(), **call)
+    assert output.frames.shape == (2, 96, 96, 3)
+    shapes = []
+    pipeline.unet.register_forward_pre_hook(lambda module, args: shapes.append(args[0].shape))
+    pipeline(half_disc(), size=32, **call)
+    assert shapes == [(2, 2, 8, 4, 4)]
+
+
+@pytest.mark.parametrize(
+    "build, size, message", [(vae_pipeline, 72, "multiple of 16"), (formula_pipeline, 16, "size 8")]
+)
+def test_sizes_that_do_not_work_are_named(build, size, message):
+    with pytest.raises(ValueError, match=message):
+        build()(half_disc(), size=size)
+
+
+@pytest.mark.parametrize("pose", [False, True])
+def test_guidance_one_half_after_the_other_gives_the_same_frames(pose):
+    results, calls = [], []
+    for together in (True, False):
+        pipeline = vae_pipeline(pose)
+        pipeline.guidance_together = together
+        pipeline.unet.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
+        azimuth_deg = np.arange(1, 6) * 72.0
+        call = {"num_inference_steps": 3, "output_type": "latent", "generator": seeded()}
+        results.append(pipeline(half_disc(), azimuth_deg, **call).frames)
+    assert calls == [2] * 3 + [1] * 6
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
+def test_unet_in_bfloat16_with_the_vae_in_float32_paints_nearly_the_same():
+    plain, half = vae_pipeline(pose=True), vae_pipeline(pose=True)
+    half.unet.to(torch.bfloat16)
+    azimuth_deg = np.arange(1, 4) * 120.0
+    a, b = (
+        p(half_disc(), azimuth_deg, num_inference_steps=3, generator=seeded()).frames for p in (plain, half)
+    )
+    assert b.dtype == np.float32 and 0 < np.abs(a - b).mean() < 0.01
+
+
+def test_chunks_of_frames_are_decoded_the_same():
+    pipeline, latents = vae_pipeline(), torch.randn((5, 4, 8, 8), generator=seeded())
+    sizes = []
+    decode = pipeline.vae.decode
+    pipeline.vae.decode = lambda z: sizes.append(len(z)) or decode(z)
+    with torch.no_grad():
+        one, several = (
+            [setattr(pipeline, "frames_per_decode", n), pipeline.decode_frames(latents)][1] for n in (1, 3)
+        )
+    assert sizes == [1] * 5 + [3, 2]
+    torch.testing.assert_close(one, several, rtol=0, atol=1e-5)
+
+
+def test_leaving_frames_out_of_the_unconditional_pass_would_change_the_others():
+    """First and last frame have guidance scale 1 and need no unconditional value, but frames attend to frames."""
+    unet = vae_pipeline(pose=True).unet
+    sample, token = torch.randn((1, 7, 8, 8, 8), generator=seeded()), torch.zeros(1, 1, 32)
+    ids = torch.rand((1, 7, 3), generator=seeded(1))
+    with torch.no_grad():
+        whole = unet(sample, 0.5, token, ids)[0][:, 1:-1]
+        part = unet(sample[:, 1:-1], 0.5, token, ids[:, 1:-1])[0]
+    assert (whole - part).abs().max() > 1e-2 * whole.std()
+
+
+def test_attention_is_pytorchs_fused_kernel():
+    assert {type(p).__name__ for p in vae_pipeline().unet.attn_processors.values()} == {"AttnProcessor2_0"}
 
 
 def test_noise_goes_on_the_picture_between_minus_one_and_one():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from orbit_fakes import formula_pipeline, half_disc
+from orbit_fakes import FormulaDenoiser, formula_pipeline, half_disc
 from safetensors.torch import load_file
 
 from sv3d_pipe.artifacts import Photo
@@ -9,6 +9,7 @@ from sv3d_pipe.cameras import orbit_angles
 from sv3d_pipe.orbit.conditioning import edm_scalings
 from sv3d_pipe.orbit.pipeline import euler_scheduler
 from sv3d_pipe.orbit.prior import OrbitPrior
+from sv3d_pipe.orbit.schedulers import dpm_scheduler
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +144,48 @@ def test_perfect_velocity_recovers_the_clean_frames():
         x = clean + sigma * noise
         velocity = (noise - sigma * clean) / (sigma**2 + 1) ** 0.5
         torch.testing.assert_close(c_skip * x + c_out * velocity, clean, rtol=1e-4, atol=1e-3)
+
+
+class GaussianDenoiser(FormulaDenoiser):
+    """The exact velocity where clean latents are independent Gaussians of standard deviation ``spread``."""
+
+    spread = torch.linspace(0.2, 2.0, 8)
+
+    def forward(self, sample, timestep, encoder_hidden_states, added_time_ids, return_dict=True):
+        sigma = float(torch.as_tensor(timestep).mul(4).exp())
+        c_skip, c_out, c_in, _ = edm_scalings(sigma)
+        noisy = sample[:, :, :4] / c_in
+        clean = noisy * self.spread**2 / (self.spread**2 + sigma**2)  # the posterior mean
+        return ((clean - c_skip * noisy) / c_out,)
+
+
+def gaussian_error(solver: str, steps: int) -> float:
+    """RMS distance from the exact solution: x(sigma) / sqrt(spread^2 + sigma^2) is constant along the ODE."""
+    pipeline = formula_pipeline()
+    pipeline.unet = GaussianDenoiser()
+    call = {"cond_aug": 0.0, "max_guidance_scale": 1.0, "output_type": "latent", "solver": solver}
+    generator = torch.Generator().manual_seed(1)
+    latents = pipeline(half_disc(), num_inference_steps=steps, generator=generator, **call).frames
+    generator.manual_seed(1)
+    start = torch.randn((21, 4, 8, 8), generator=generator).double() * (1 + 700.0**2) ** 0.5
+    spread = GaussianDenoiser.spread.double()
+    exact = start * spread / (spread**2 + 700.0**2).sqrt()
+    return float((latents - exact).square().mean().sqrt())
+
+
+def test_dpm_is_of_second_order_and_euler_of_first():
+    for solver, order in (("euler", 1), ("dpm", 2)):
+        coarse, fine = gaussian_error(solver, 20), gaussian_error(solver, 80)
+        assert 0.7 * 4**order < coarse / fine < 1.5 * 4**order
+    assert gaussian_error("dpm", 12) < gaussian_error("euler", 50)
+    assert gaussian_error("dpm", 1) == gaussian_error("euler", 1)
+
+
+def test_dpm_covers_the_same_noise_range_in_even_steps_of_its_logarithm():
+    scheduler = dpm_scheduler(euler_scheduler())
+    scheduler.set_timesteps(20)
+    levels = 700 * (0.002 / 700) ** (torch.arange(20, dtype=torch.float64) / 19)
+    torch.testing.assert_close(scheduler.sigmas[:-1].double(), levels, rtol=1e-5, atol=0)
+    assert scheduler.sigmas[-1] == 0
+    torch.testing.assert_close(scheduler.timesteps.double(), levels.log() / 4, rtol=1e-5, atol=1e-5)
+    assert scheduler.init_noise_sigma == pytest.approx((1 + 700**2) ** 0.5)

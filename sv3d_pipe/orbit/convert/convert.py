@@ -106,7 +106,7 @@ def to_file(folder: Path, out: Path, dtype: str = "fp16", on_bytes: OnBytes | No
     Args:
         folder: as :func:`to_folder` writes it.
         out: new file, written whole or not at all.
-        dtype: of all tensors: fp16, bf16 or fp32.
+        dtype: of UNet and image encoder: fp16, bf16 or fp32; the VAE is written in float32.
     Raises:
         UserError: the folder is not such a model or is incomplete.
     """

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sv3d_pipe.cameras import Cameras, load_transforms, save_transforms
+from sv3d_pipe.cameras import Cameras, load_to_world, load_transforms, save_transforms
+from sv3d_pipe.errors import UserError
+
+MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 
 
 def save_png(path: Path, image: np.ndarray) -> None:
@@ -87,34 +90,60 @@ class Views:
         cameras: their N cameras.
         photo: [P, P, 4] the input photo at full size, seen from the LAST camera; None if the last
             frame is not a photo of higher resolution.
+        seen: [N, S, S] bool, False where a frame knows nothing because the border of a captured picture
+            cuts the object there; None if all is known.
+        to_world: [4, 4] similarity from the coordinates of a capture to ours; None if there was no capture.
     """
 
     rgba: np.ndarray
     cameras: Cameras
     photo: np.ndarray | None = None
+    seen: np.ndarray | None = None
+    to_world: np.ndarray | None = None
 
     def __post_init__(self):
         _check("Views.rgba", self.rgba, (len(self.cameras), None, self.rgba.shape[1], 4))
+        if self.seen is not None:
+            _check("Views.seen", self.seen, self.rgba.shape[:3])
 
     @property
     def size(self) -> int:
         return self.rgba.shape[1]
 
+    def whole(self, fewest: int = 3) -> Views:
+        """Only the frames that are known everywhere; all of them if those would be fewer than ``fewest``."""
+        kept = np.ones(len(self.rgba), bool) if self.seen is None else self.seen.all((1, 2))
+        if kept.all() or kept.sum() < fewest:
+            return self
+        photo = self.photo if kept[-1] else None
+        return Views(self.rgba[kept], self.cameras[kept], photo, to_world=self.to_world)
+
     def save(self, folder: Path) -> None:
-        (folder / "frames").mkdir()
-        names = [f"frames/{i:03d}.png" for i in range(len(self.cameras))]
-        for name, frame in zip(names, self.rgba):
-            save_png(folder / name, frame)
-        save_transforms(folder / "transforms.json", self.cameras, self.size, names)
+        names = self._save_frames(folder, "frames", self.rgba)
+        masks = None if self.seen is None else self._save_frames(folder, "seen", self.seen.astype(np.float32))
+        save_transforms(folder / "transforms.json", self.cameras, self.size, names, masks, self.to_world)
         if self.photo is not None:
             save_png(folder / "photo.png", self.photo)
+
+    @staticmethod
+    def _save_frames(folder: Path, name: str, pictures: np.ndarray) -> list[str]:
+        (folder / name).mkdir()
+        names = [f"{name}/{i:03d}.png" for i in range(len(pictures))]
+        for path, picture in zip(names, pictures):
+            save_png(folder / path, picture)
+        return names
 
     @classmethod
     def load(cls, folder: Path) -> Views:
         cameras, names = load_transforms(folder / "transforms.json")
         frames = np.stack([load_png(folder / name) for name in names])
+        masks = sorted((folder / "seen").glob("*.png"))
+        seen = np.stack([load_png(path) > 0.5 for path in masks]) if masks else None
         photo = folder / "photo.png"
-        return cls(frames, cameras, load_png(photo) if photo.exists() else None)
+        return cls(
+            frames, cameras, load_png(photo) if photo.exists() else None, seen,
+            load_to_world(folder / "transforms.json"),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -152,12 +181,24 @@ class Mesh:
 
     @classmethod
     def from_file(cls, path: Path) -> Mesh:
-        """Any mesh file that trimesh reads; vertex colours where it has them, grey otherwise."""
+        """A mesh file of a kind in MESH_SUFFIXES; vertex colours where it has them, grey otherwise.
+
+        Raises UserError if there is no such file, it cannot be read, or it holds no triangles.
+        """
         import trimesh
 
-        mesh = trimesh.load(path, force="mesh", process=False)
-        visual = mesh.visual.to_color() if mesh.visual.kind == "texture" else mesh.visual
-        rgb = np.asarray(visual.vertex_colors)[:, :3] / np.float32(255)
+        if not path.is_file():
+            raise UserError(f"There is no mesh file {path}; check the path.")
+        if path.suffix.lower() not in MESH_SUFFIXES:
+            raise UserError(f"{path} is not a mesh file of a known kind ({', '.join(MESH_SUFFIXES)}).")
+        try:
+            mesh = trimesh.load(path, force="mesh", process=False)
+            visual = mesh.visual.to_color() if mesh.visual.kind == "texture" else mesh.visual
+            rgb = np.asarray(visual.vertex_colors)[:, :3] / np.float32(255)
+        except Exception as error:  # trimesh raises whatever its many readers raise
+            raise UserError(f"Cannot read the mesh {path}: {error}.") from None
+        if len(mesh.faces) == 0 or not np.isfinite(mesh.vertices).all():
+            raise UserError(f"The mesh {path} has no triangles that can be used.")
         return cls(mesh.vertices.astype(np.float32), mesh.faces.astype(np.int64), rgb.astype(np.float32))
 
 

@@ -1,8 +1,9 @@
-"""Which pictures a folder holds, and which workspace belongs to which picture."""
+"""Which pictures a folder holds, and which workspace belongs to which picture or capture."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +25,39 @@ def photo_identity(photo: Path) -> dict[str, str]:
         raise UserError(f"Cannot read {photo}: {error.strerror}.") from None
 
 
-def is_same_photo(mine: dict[str, str], run: dict[str, Any] | None) -> bool:
-    """Whether a workspace's last run was of this photo: the same path, or the file moved or copied."""
+def kind_of(identity: dict[str, Any]) -> str:
+    """Whether an identity or a workspace's run is that of a "photo" or of a "capture"."""
+    return "capture" if "capture" in identity else "photo"
+
+
+def is_same_source(mine: dict[str, str], run: dict[str, Any] | None) -> bool:
+    """Whether a workspace's last run was of this photo or capture: the same path, or it moved or was copied."""
     if run is None:
         return True
-    same_name = Path(mine["photo"]).name == Path(run["photo"]).name
-    return mine["photo"] == run["photo"] or (same_name and mine["sha256"] == run["sha256"])
+    kind = kind_of(mine)
+    if kind != kind_of(run):
+        return False
+    same_name = Path(mine[kind]).name == Path(run[kind]).name
+    return mine[kind] == run[kind] or (same_name and mine["sha256"] == run["sha256"])
 
 
-def workspace_for(photo: Path, parent: Path) -> Path:
+def workspace_for(
+    photo: Path, parent: Path, identify: Callable[[Path], dict[str, str]] = photo_identity
+) -> Path:
     """The workspace of ``photo`` below ``parent``: ``a``; or, where another photo has that, ``a-jpg``, ``a-jpg-2``.
 
-    ``a.png`` and ``a.jpg`` therefore never share a workspace, and a photo finds its own again.
+    ``a.png`` and ``a.jpg`` therefore never share a workspace, and a photo finds its own again. The same
+    for captures with their ``identify``; one that is given by its transforms file is named after the folder.
     """
-    mine = photo_identity(photo)
-    stem, suffix = photo.stem, photo.suffix.lstrip(".").lower() or "photo"
+    mine = identify(photo)
+    kind = kind_of(mine)
+    named = photo
+    if kind == "capture":
+        named = photo.resolve().parent if photo.is_file() else photo.resolve()
+    stem, suffix = named.stem, named.suffix.lstrip(".").lower() or kind
     names = [stem, f"{stem}-{suffix}"] + [f"{stem}-{suffix}-{i}" for i in range(2, 1000)]
     for name in names:
-        if is_same_photo(mine, Workspace(parent / name).read_run()):
+        if is_same_source(mine, Workspace(parent / name).read_run()):
             return parent / name
     raise UserError(f"{parent} holds too many workspaces named {stem}; choose another folder with -o.")
 

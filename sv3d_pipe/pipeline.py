@@ -2,6 +2,7 @@
 
     photo.png ─ prep ─► Photo ─ orbit ─► Views ─ nerf ─► Field ─ refine ─► Mesh ─ export ─► mesh.glb
 
+A capture, that is real pictures with known cameras, takes the place of prep and orbit.
 A stage is a function of its settings, the artifacts before it and a context (device, seed,
 progress). Its result is committed to the workspace under a key that hashes all of these; when the
 key is found there again, and the files are whole, the stage is skipped.
@@ -9,6 +10,7 @@ key is found there again, and the files are whole, the stage is skipped.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,26 +36,64 @@ def _orbit(road: Road, context: Context):
     return paint(road.config.orbit, road.artifact("prep"), context)
 
 
+def _capture(road: Road, context: Context):
+    from sv3d_pipe.capture.capture import import_capture
+
+    return import_capture(road.photo, road.config.prep.matte, context)
+
+
 def _nerf(road: Road, context: Context):
     from sv3d_pipe.nerf.fit import fit_field
 
-    return fit_field(road.config.nerf, road.artifact("orbit"), context)
+    return fit_field(road.config.nerf, _views(road), context)
 
 
 def _refine(road: Road, context: Context):
-    from sv3d_pipe.orbit.prior import load_prior
     from sv3d_pipe.refine.fit import refine_mesh
 
-    def prior():
+    views, load_prior = _views(road), _prior(road, context)
+    start, placed = _start(road, views, context)
+    mesh, metrics = refine_mesh(road.config.refine, start, views, context, load_prior)
+    return mesh, metrics | placed
+
+
+def _start(road: Road, views, context: Context) -> tuple[Any, dict[str, Any]]:
+    """The field that refinement starts from, its surface replaced where a mesh file is given."""
+    field = road.artifact("nerf")
+    if road.config.refine.shape == "field":
+        return field, {}
+    from sv3d_pipe.refine.shape import load_shape
+
+    mesh, metrics = load_shape(Path(road.config.refine.shape), views, context)
+    return dataclasses.replace(field, mesh=mesh), metrics
+
+
+def _prior(road: Road, context: Context) -> Callable | None:
+    """How to load the orbit model for score distillation; a capture has no photo that it could go by."""
+    if "prep" not in road.names:
+        return None
+
+    def load():
+        from sv3d_pipe.orbit.prior import load_prior
+
         return load_prior(road.config.orbit, road.artifact("prep"), context)
 
-    return refine_mesh(road.config.refine, road.artifact("nerf"), road.artifact("orbit"), context, prior)
+    return load
 
 
 def _export(road: Road, context: Context):
+    from sv3d_pipe.capture.placement import capture_from_glb
     from sv3d_pipe.export.export import export_mesh
 
-    return export_mesh(road.config.export, road.artifact("refine"), road.artifact("orbit"), context)
+    views = _views(road)
+    asset, metrics = export_mesh(road.config.export, road.artifact("refine"), views, context)
+    if views.to_world is not None:
+        metrics["capture_from_glb"] = capture_from_glb(views.to_world, **metrics["transform"])
+    return asset, metrics
+
+
+def _views(road: Road):
+    return road.artifact("capture" if "capture" in road.names else "orbit")
 
 
 def _load(kind: str) -> Callable[[Path], Any]:
@@ -75,12 +115,27 @@ def _model(road: Road) -> dict[str, str]:
     return {"model": identity(road.config.orbit.model)}
 
 
+def _capture_content(road: Road) -> dict[str, str]:
+    return {"capture": road.identity["sha256"], "matte": road.config.prep.matte}
+
+
+def _shape(road: Road) -> dict[str, str]:
+    shape = road.config.refine.shape
+    return {} if shape == "field" else {"shape": photo_identity(Path(shape))["sha256"]}
+
+
 ROAD = (
     Stage("prep", 1, (), _prep, _load("Photo"), _photo_content),
     Stage("orbit", 1, ("prep",), _orbit, _load("Views"), _model),
     Stage("nerf", 1, ("orbit",), _nerf, _load("Field")),
-    Stage("refine", 1, ("prep", "orbit", "nerf"), _refine, _load("Mesh")),
+    Stage("refine", 1, ("prep", "orbit", "nerf"), _refine, _load("Mesh"), _shape),
     Stage("export", 1, ("orbit", "refine"), _export, lambda folder: folder),
+)
+CAPTURE_ROAD = (
+    Stage("capture", 1, (), _capture, _load("Views"), _capture_content),
+    Stage("nerf", 1, ("capture",), _nerf, _load("Field")),
+    Stage("refine", 1, ("capture", "nerf"), _refine, _load("Mesh"), _shape),
+    Stage("export", 1, ("capture", "refine"), _export, lambda folder: folder),
 )
 
 
@@ -132,12 +187,35 @@ class Image2Mesh:
         road = Road(ROAD, Workspace(root), Path(photo), self.config, self.seed, self.device, self.reporter)
         return road.run(start, until, force_from)
 
+    def capture(
+        self,
+        folder: str | Path,
+        out: str | Path | None = None,
+        start: str = "capture",
+        until: str = "export",
+        force_from: str | None = None,
+    ) -> Result:
+        """Make a mesh of a capture: a folder with the ``transforms.json`` of nerfstudio or instant-ngp.
+
+        Its stages are capture, nerf, refine and export; the arguments are those of :meth:`__call__`.
+        """
+        from sv3d_pipe.capture.transforms import capture_identity
+
+        self.check(start, until)
+        root = Path(out) if out is not None else workspace_for(Path(folder), Path("out"), capture_identity)
+        road = Road(
+            CAPTURE_ROAD, Workspace(root), Path(folder), self.config, self.seed, self.device, self.reporter,
+            capture_identity,
+        )  # fmt: skip
+        return road.run(start, until, force_from)
+
     def check(self, start: str = "prep", until: str = "export") -> None:
         """Raise UserError now for what would fail in the middle of the road: no such device or model."""
         from sv3d_pipe.orbit.models import find_model
 
-        if "orbit" in STAGES[STAGES.index(start) : STAGES.index(until) + 1]:
-            find_model(self.config.orbit.model)
+        if start in STAGES and until in STAGES:
+            if "orbit" in STAGES[STAGES.index(start) : STAGES.index(until) + 1]:
+                find_model(self.config.orbit.model)
         check_device_name(self.device)
         if self.device not in ("auto", "cpu"):  # looking for the others imports torch
             resolve_device(self.device)

@@ -1,4 +1,4 @@
-"""Run, resume and skip: one photo's way through the stages of a workspace."""
+"""Run, resume and skip: the way of one photo or capture through the stages of a workspace."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from sv3d_pipe.context import Checkpoint, Context
 from sv3d_pipe.device import resolve_device
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.memory import PeakMemory
-from sv3d_pipe.naming import is_same_photo, photo_identity
+from sv3d_pipe.naming import is_same_source, kind_of, photo_identity
 from sv3d_pipe.progress import Reporter
-from sv3d_pipe.workspace import STAGES, StageRecord, Workspace, versions
+from sv3d_pipe.workspace import StageRecord, Workspace, versions
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,13 @@ class Result:
 
 
 class Road:
-    """One photo's way through the stages in its workspace.
+    """The way of one photo or capture through the stages in its workspace.
 
     Args:
         stages: in order. workspace: where results are kept.
-        photo: the input; may be missing if prep is not run.
+        photo: the input, or the folder of a capture; may be missing if the first stage is not run.
         device: as :func:`~sv3d_pipe.device.resolve_device` takes it; looked up when a stage runs.
+        identify: the input's path and content hash, under "photo" or "capture" and "sha256".
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Road:
         seed: int,
         device: str,
         reporter: Reporter,
+        identify: Callable[[Path], dict[str, str]] = photo_identity,
     ):
         self.workspace = workspace
         self.photo = photo
@@ -103,22 +106,30 @@ class Road:
         self.device = device
         self.reporter = reporter
         self.stages = stages
+        self.names = tuple(stage.name for stage in stages)
+        self._identify = identify
         self._artifacts: dict[str, Any] = {}
 
-    def run(self, start: str = "prep", until: str = "export", force_from: str | None = None) -> Result:
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """Path and content hash of the input. Raises UserError if it cannot be read."""
+        return self._identify(self.photo)
+
+    def run(self, start: str | None = None, until: str = "export", force_from: str | None = None) -> Result:
         """Go from ``start`` to ``until``, skipping what is finished.
 
         Args:
-            start: stages before this one are taken from the workspace as they are.
+            start: stages before this one are taken from the workspace as they are; None is the first.
             force_from: this stage and the later ones are run even if they are finished.
         Raises:
             UserError: bad input, or a stage before ``start`` is missing or damaged.
         """
         began = time.monotonic()
-        first, last = STAGES.index(start), STAGES.index(until)
-        forced = STAGES.index(force_from) if force_from else len(STAGES)
+        start = start or self.names[0]
+        first, last = self._place(start), self._place(until)
+        forced = self._place(force_from) if force_from else len(self.stages)
         if last < first:
-            raise UserError(f"{until} comes before {start}; the order is {', '.join(STAGES)}.")
+            raise UserError(f"{until} comes before {start}; the order is {', '.join(self.names)}.")
         runs: list[StageRun] = []
         try:
             with self.workspace.lock(self.reporter.say), self.reporter:
@@ -145,33 +156,45 @@ class Road:
 
     def key(self, stage: Stage, upstream: dict[str, str]) -> str:
         """Hash of all that the stage's result depends on; ``upstream`` holds the keys of what it takes."""
-        config = dataclasses.asdict(getattr(self.config, stage.name))
-        return stable_hash([stage.name, stage.version, config, self.seed, upstream, stage.identity(self)])
+        settings = self._settings(stage)
+        return stable_hash([stage.name, stage.version, settings, self.seed, upstream, stage.identity(self)])
+
+    def _settings(self, stage: Stage) -> dict[str, Any]:
+        config = getattr(self.config, stage.name, None)  # importing a capture has no settings of its own
+        return {} if config is None else dataclasses.asdict(config)
+
+    def _place(self, stage: str) -> int:
+        if stage not in self.names:
+            kind = "capture" if self.names[0] == "capture" else "photo"
+            raise UserError(f"A {kind} has no {stage} stage; its stages are {', '.join(self.names)}.")
+        return self.names.index(stage)
 
     def _claim(self, start: str) -> None:
-        """Refuse the workspace of another photo; keep this run's settings in it."""
+        """Refuse the workspace of another photo or capture; keep this run's settings in it."""
         run = self.workspace.read_run()
-        if start == "prep":
-            mine = photo_identity(self.photo)
-            if not is_same_photo(mine, run):
+        if start == self.names[0]:
+            mine = self.identity
+            if not is_same_source(mine, run):
+                kind = kind_of(run)
                 raise UserError(
-                    f"{self.workspace.root} is the workspace of another photo ({run['photo']}); "
+                    f"{self.workspace.root} is the workspace of another {kind} ({run[kind]}); "
                     "choose another folder with -o."
                 )
         else:
             if run is None:
                 raise UserError(f"{self.workspace.root} is not a workspace; make one with `img2mesh prep`.")
-            mine = {name: run[name] for name in ("photo", "sha256")}
+            mine = {name: run[name] for name in (kind_of(run), "sha256")}
         self.workspace.write_run(mine | {"seed": self.seed, "config": self.config.flat()})
 
     def _as_is(self, stage: Stage) -> StageRecord:
         record = self.workspace.verified(stage.name)
         if record is None:
+            root = self.workspace.root
             state = "damaged" if self.workspace.folder(stage.name).exists() else "missing"
-            raise UserError(
-                f"The {stage.name} stage of {self.workspace.root} is {state}; "
-                f"run `img2mesh {stage.name} {self.workspace.root}` first."
-            )
+            verb = f"{stage.name} {root}"
+            if stage.name == "capture":
+                verb = f"nerf {self.workspace.read_run()['capture']} -o {root}"
+            raise UserError(f"The {stage.name} stage of {root} is {state}; run `img2mesh {verb}` first.")
         return record
 
     def _finished_or_run(self, stage: Stage, keys: dict[str, str], force: bool) -> StageRun:
@@ -189,7 +212,7 @@ class Road:
     def _run_stage(self, stage: Stage, key: str, upstream: dict[str, str]) -> StageRecord:
         device = resolve_device(self.device)
         checkpoint = Checkpoint(self.workspace.checkpoint_path(stage.name, key, device))
-        context = Context(device, self.seed, self.reporter.bar, checkpoint=checkpoint)
+        context = Context(device, self.seed, self.reporter.bar, self.reporter.say, checkpoint=checkpoint)
         self.reporter.start(stage.name)
         began = time.monotonic()
         try:
@@ -204,7 +227,7 @@ class Road:
             version=stage.version,
             key=key,
             upstream=upstream,
-            config=dataclasses.asdict(getattr(self.config, stage.name)),
+            config=self._settings(stage),
             seed=self.seed,
             device=device,
             versions=versions(),

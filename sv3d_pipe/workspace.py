@@ -1,4 +1,4 @@
-"""The artifact store of one photo: a folder per stage, committed whole, verified, locked.
+"""The artifact store of one photo or capture: a folder per stage, committed whole, verified, locked.
 
 ``<workspace>/3-nerf/`` holds the stage's files and its ``stage.json``. Names that begin with a dot
 are the store's own: ``.lock``, half-written stages, and the checkpoints of unfinished ones.
@@ -24,6 +24,8 @@ import sv3d_pipe
 from sv3d_pipe.errors import UserError
 
 STAGES = ("prep", "orbit", "nerf", "refine", "export")
+CAPTURE_STAGES = ("capture", "nerf", "refine", "export")  # of a workspace that starts from real views
+FOLDERS = {"capture": "2-capture"} | {stage: f"{i}-{stage}" for i, stage in enumerate(STAGES, 1)}
 FREE_BYTES = 256 * 2**20  # a draft run writes about 20 MB, standard and quality up to 200 MB
 
 
@@ -66,7 +68,7 @@ class Workspace:
 
     def folder(self, stage: str) -> Path:
         """Where the stage's files are, e.g. ``<root>/3-nerf``."""
-        return self.root / f"{STAGES.index(stage) + 1}-{stage}"
+        return self.root / FOLDERS[stage]
 
     def checkpoint_path(self, stage: str, key: str, device: str) -> Path:
         """File for the in-stage state of the run of ``stage`` that has this key."""
@@ -129,7 +131,7 @@ class Workspace:
         return record
 
     def read_run(self) -> dict[str, Any] | None:
-        """What :meth:`write_run` kept of the last run: photo, seed, settings. None if there is none."""
+        """What :meth:`write_run` kept of the last run: photo or capture, seed, settings. None if there is none."""
         try:
             return json.loads((self.root / "run.json").read_text())
         except (OSError, ValueError):
@@ -191,7 +193,7 @@ class Workspace:
 
     def _recover(self) -> None:
         """Undo what a killed commit left half done."""
-        for stage in STAGES:
+        for stage in FOLDERS:
             target = self.folder(stage)
             fresh, old = self._sibling(target, "new"), self._sibling(target, "old")
             if old.exists() and not target.exists():

@@ -13,10 +13,10 @@ from road_fakes import FakeRoad
 from sv3d_pipe.config import Config
 from sv3d_pipe.context import Checkpoint
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.pipeline import ROAD
+from sv3d_pipe.pipeline import CAPTURE_ROAD, ROAD
 from sv3d_pipe.progress import Reporter
 from sv3d_pipe.road import Road
-from sv3d_pipe.workspace import STAGES, Workspace
+from sv3d_pipe.workspace import CAPTURE_STAGES, STAGES, Workspace
 
 MESH = "export(orbit(P()),refine(P(),orbit(P()),nerf(orbit(P()))))"
 
@@ -51,6 +51,13 @@ def test_the_road_has_the_stages_in_the_order_of_the_workspace():
     assert tuple(stage.name for stage in ROAD) == STAGES
     for index, stage in enumerate(ROAD):
         assert set(stage.takes) <= set(STAGES[:index])
+
+
+def test_a_capture_takes_the_place_of_prep_and_orbit():
+    assert tuple(stage.name for stage in CAPTURE_ROAD) == CAPTURE_STAGES
+    assert [stage.work for stage in CAPTURE_ROAD[1:]] == [stage.work for stage in ROAD[2:]]
+    for index, stage in enumerate(CAPTURE_ROAD):
+        assert set(stage.takes) <= set(CAPTURE_STAGES[:index])
 
 
 def test_a_run_works_through_all_stages_with_artifacts_from_memory(go, fake):
@@ -156,12 +163,12 @@ def test_a_stage_that_was_never_run_is_named(go):
         go(start="refine")
 
 
-def test_the_workspace_of_another_photo_is_refused(go, tmp_path):
+def test_the_workspace_of_another_photo_is_refused(go, fake, tmp_path):
     go()
     go.photo = None
     other = tmp_path / "other.png"
     other.write_text("O")
-    road = Road((), Workspace(tmp_path / "out"), other, Config(), 1, "cpu", Reporter())
+    road = Road(fake.stages, Workspace(tmp_path / "out"), other, Config(), 1, "cpu", Reporter())
     with pytest.raises(UserError, match="is the workspace of another photo"):
         road.run()
 

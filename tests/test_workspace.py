@@ -184,6 +184,24 @@ def test_a_moved_photo_finds_its_workspace_and_an_edited_one_keeps_it(tmp_path):
     assert _claim(moved, tmp_path / "out") == "a"
 
 
+def test_a_capture_and_a_photo_of_one_name_get_different_workspaces(tmp_path):
+    photo = _photo(tmp_path / "toy.png")
+    assert _claim(photo, tmp_path / "out") == "toy"
+    folder = tmp_path / "toy"
+    folder.mkdir()
+
+    def identify(path):
+        return {"capture": str(path.resolve()), "sha256": "1"}
+
+    root = workspace_for(folder, tmp_path / "out", identify)
+    assert root.name == "toy-capture"
+    with Workspace(root).lock():
+        Workspace(root).write_run(identify(folder))
+    assert workspace_for(folder, tmp_path / "out", identify) == root
+    file = _photo(folder / "transforms.json")
+    assert workspace_for(file, tmp_path / "fresh", identify).name == "toy"
+
+
 def test_images_below_knows_suffixes_and_leaves_out_results(tmp_path):
     wanted = ["B.JPG", "a.png", "deep/er/c.Tiff"]
     for name in [*wanted, "notes.txt", ".hidden.png", "a.matte.png", "out/x/1-prep/photo.png", "w/frame.png"]:

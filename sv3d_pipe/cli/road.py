@@ -16,8 +16,8 @@ from sv3d_pipe.workspace import STAGES, Workspace
 
 SOME_FAILED = 3
 MOST_USED = (
-    "prep.matte", "orbit.model", "orbit.kind", "orbit.elevation_deg", "refine.sds", "export.format",
-    "export.faces", "export.texture", "export.turntable",
+    "prep.matte", "orbit.model", "orbit.kind", "orbit.elevation_deg", "orbit.azimuths", "orbit.elevations",
+    "orbit.low_vram", "refine.sds", "export.format", "export.faces", "export.texture", "export.turntable",
 )  # fmt: skip
 StageName = Literal["prep", "orbit", "nerf", "refine", "export"]
 Until = Annotated[StageName, typer.Option(help="Stop after this stage.")]
@@ -126,9 +126,13 @@ def _one_photo(paths: list[Path]) -> Path:
             f"for example `img2mesh refine {path} --until export`."
         )
     if path.is_dir():
+        from sv3d_pipe.capture.transforms import is_capture
+
+        if is_capture(path):
+            raise UserError(f"{path} is a capture, not a photo; use `img2mesh nerf {path} --until export`.")
         raise UserError(f"{path} is a folder; for all photos in it use `img2mesh batch {path} -o out`.")
     if not path.exists():
-        verbs = (*STAGES, "run", "batch", "doctor", "config", "models", "render", "finetune")
+        verbs = (*STAGES, "run", "batch", "doctor", "config", "models", "eval", "render", "finetune")
         close = difflib.get_close_matches(str(path), verbs, 1)
         hint = f"did you mean `img2mesh {close[0]}`?" if close else "check the path."
         raise UserError(f"There is no file {path}; {hint}")

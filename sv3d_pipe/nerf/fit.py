@@ -47,7 +47,7 @@ def fit_field(config: NerfConfig, views: Views, context: Context) -> tuple[Field
     optimize(config, model, grid, sets, context)
 
     model.eval()
-    metrics = {"psnr_db": psnr(model, grid, Pictures(views.rgba, views.cameras, context.device))}
+    metrics = {"psnr_db": psnr(model, grid, Pictures(views.rgba, views.cameras, context.device, views.seen))}
     if views.photo is not None:
         photo = Pictures(views.photo[None], views.cameras[-1], context.device)
         metrics["photo_psnr_db"] = psnr(model, grid, photo)

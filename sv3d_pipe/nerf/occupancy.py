@@ -38,29 +38,30 @@ class Hull:
 def carve(views: Views, radius: float, grid: int = GRID) -> Hull:
     """The strictest visual hull that still explains the masks.
 
-    Masks are dilated by half a cell and one pixel. A cell outside the picture of a view is not
-    judged by it. The photo, when there is one, must agree with every cell.
+    Masks are dilated by half a cell and one pixel. A cell outside the picture of a view, or where the
+    view knows nothing, is not judged by it. The photo, when there is one, must agree with every cell.
     """
     points = cell_centers(grid, radius)
     reach = 0.5 * 3**0.5 * (2 * radius / grid)
     votes = np.zeros(len(points), np.int32)
     seen = np.zeros(len(points), np.int32)
     masks = [frame[..., 3] > MASK_LEVEL for frame in views.rgba]
-    pixels = []
     for n, mask in enumerate(masks):
         index, inside = _pixels(points, views.cameras[n], len(mask))
+        if views.seen is not None:
+            inside &= views.seen[n].ravel()[index]
         near = _dilate(mask, _pixel_reach(views.cameras[n], len(mask), reach))
         votes += inside & near.ravel()[index]
         seen += inside
-        pixels.append((index, inside))
-    judged = seen >= max(1, len(masks) // 2)
+    judged = seen >= min(len(masks), max(2, len(masks) // 2))
     share = votes / np.maximum(seen, 1) * judged
     if views.photo is not None:
         share *= _photo_agrees(views, points, reach)
     tried = []
     for agreement in AGREEMENT:
         occupied = share >= agreement
-        tried.append(Hull(occupied.reshape(grid, grid, grid), agreement, _coverage(occupied, masks, pixels)))
+        covered = _coverage(points[occupied], grid, masks, views.cameras)
+        tried.append(Hull(occupied.reshape(grid, grid, grid), agreement, covered))
         if tried[-1].covered >= COVERED:
             return tried[-1]
     return max(tried, key=lambda hull: hull.covered)
@@ -97,13 +98,14 @@ def _dilate(mask: np.ndarray, pixels: int) -> np.ndarray:
     return cv2.dilate(mask.astype(np.uint8), kernel).astype(bool)
 
 
-def _coverage(occupied: np.ndarray, masks: list[np.ndarray], pixels: list) -> float:
-    """Share of all masks' pixels that the hull's cells, drawn about as large as they are, cover."""
+def _coverage(points: np.ndarray, grid: int, masks: list[np.ndarray], cameras: Cameras) -> float:
+    """Share of all masks' pixels that the hull's cells [P, 3], drawn about as large as they are, cover."""
     found = total = 0
-    for mask, (index, inside) in zip(masks, pixels):
+    for n, mask in enumerate(masks):
+        index, inside = _pixels(points, cameras[n], len(mask))
         drawn = np.zeros(mask.shape, bool)
-        drawn.ravel()[index[occupied & inside]] = True
-        cell = int(np.ceil(1.25 * len(mask) / round(len(occupied) ** (1 / 3))))
+        drawn.ravel()[index[inside]] = True
+        cell = int(np.ceil(1.25 * len(mask) / grid))
         found += (_dilate(drawn, cell) & mask).sum()
         total += mask.sum()
     return float(found / max(total, 1))

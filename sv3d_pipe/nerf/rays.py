@@ -32,13 +32,16 @@ class Pictures:
     the field free to do as it likes between their few rays.
     """
 
-    def __init__(self, rgba: np.ndarray, cameras: Cameras, device: str):
+    def __init__(self, rgba: np.ndarray, cameras: Cameras, device: str, seen: np.ndarray | None = None):
         premultiplied = np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], -1)
         self.rgba = torch.from_numpy(premultiplied).float().to(device)  # [N, S, S, 4]
         self.c2w = torch.from_numpy(cameras.c2w).to(device)
         self.size = rgba.shape[1]
         self.focal = cameras.focal(self.size)
         self.chosen = torch.arange(self.rgba[..., 0].numel(), device=device)  # flat pixel indices
+        self.seen = None if seen is None else torch.from_numpy(seen).flatten().to(device)
+        if seen is not None:
+            self.choose(self.seen)
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -91,10 +94,11 @@ def pictures(views: Views, photo_weight: float, device: str) -> list[tuple[Pictu
     ``photo_weight`` times those of one view.
     """
     if views.photo is None or photo_weight == 0:
-        return [(Pictures(views.rgba, views.cameras, device), 1.0)]
+        return [(Pictures(views.rgba, views.cameras, device, views.seen), 1.0)]
     others = len(views.cameras) - 1
     photo = Pictures(views.photo[None], views.cameras[-1], device)
     if others == 0:
         return [(photo, 1.0)]
     share = photo_weight / (photo_weight + others)
-    return [(Pictures(views.rgba[:-1], views.cameras[:-1], device), 1 - share), (photo, share)]
+    seen = None if views.seen is None else views.seen[:-1]
+    return [(Pictures(views.rgba[:-1], views.cameras[:-1], device, seen), 1 - share), (photo, share)]

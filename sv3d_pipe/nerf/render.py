@@ -35,7 +35,8 @@ def psnr(field: RadianceField, grid: OccupancyGrid, pictures: Pictures, most: in
     stride = int(np.ceil((pictures.rgba[..., 0].numel() / most) ** 0.5))
     lattice = torch.arange(pictures.rgba[..., 0].numel(), device=pictures.rgba.device)
     lattice = lattice.view(pictures.rgba.shape[:3])[:, stride // 2 :: stride, stride // 2 :: stride]
-    batch = pictures.at_centers(lattice.reshape(-1))
+    lattice = lattice.reshape(-1)
+    batch = pictures.at_centers(lattice if pictures.seen is None else lattice[pictures.seen[lattice]])
     color, alpha = render_rays(field, grid, batch.origins, batch.directions)
     seen = color + (1 - alpha[:, None])
     wanted = batch.rgba[:, :3] + (1 - batch.rgba[:, 3:])

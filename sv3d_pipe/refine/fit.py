@@ -15,12 +15,15 @@ from sv3d_pipe.context import Context
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.refine.losses import anchor_loss, color_loss, mask_loss, normal_loss, smooth_loss
-from sv3d_pipe.refine.picture import Picture, draw, score, shrink
+from sv3d_pipe.refine.picture import Picture, draw, score, seen_at, shrink
 from sv3d_pipe.refine.sds import Prior, distill, random_orbit, random_sigma, soft_mask
+from sv3d_pipe.refine.shading import Lighting, illumination_loss, shade, vertex_normals
 from sv3d_pipe.refine.silhouette import Topology, face_normals
 from sv3d_pipe.refine.solid import Solid, compact, largest_components
+from sv3d_pipe.refine.surface import Hits
 
 ALBEDO_LEARNING_RATE = 1e-3
+LIGHT_LEARNING_RATE = 1e-2
 ANCHOR_WEIGHT = 0.01
 LAST_RATE = 0.1  # share of the learning rate that is left at the end
 SDS_FROM = 0.8  # SV3D paper: distillation in the last fifth only
@@ -97,17 +100,19 @@ class _Fit:
         size = min(views.size, config.render)
         frames = np.stack([shrink(frame, size) for frame in views.rgba])
         self.frames = torch.from_numpy(frames).to(context.device)  # [N, S, S, 4]
+        self.seen = torch.from_numpy(seen_at(views, size)).to(context.device)  # [N, S, S]
         photo = views.rgba[-1] if views.photo is None else views.photo
         photo = shrink(photo, min(photo.shape[0], config.render))
         self.photo = torch.from_numpy(photo)[None].to(context.device)  # [1, P, P, 4]
+        self.photo_seen = self.seen[-1:] if views.photo is None else torch.ones_like(self.photo[..., 0]) > 0
+        self.photo_weight = 1.0 if views.photo is None else config.photo_weight  # a capture has no photo
         self.generator = context.generator("refine")
-        self.optimizer = torch.optim.Adam(
-            [
-                {"params": self.solid.parameters(), "lr": config.learning_rate},
-                {"params": albedo.parameters(), "lr": ALBEDO_LEARNING_RATE},
-            ]
-        )
-        self.rates = [config.learning_rate, ALBEDO_LEARNING_RATE]
+        self.light = Lighting().to(context.device) if config.lighting else None
+        groups = [(self.solid, config.learning_rate), (albedo, ALBEDO_LEARNING_RATE)]
+        if self.light is not None:
+            groups.append((self.light, LIGHT_LEARNING_RATE))
+        self.rates = [rate for _, rate in groups]
+        self.optimizer = torch.optim.Adam([{"params": m.parameters(), "lr": rate} for m, rate in groups])
         self.prior: Prior | None = None
         self.sds_steps = 0
         self.step = 0
@@ -147,25 +152,49 @@ class _Fit:
         self.optimizer.step()
         return iou
 
+    def _brightness(self, hits: Hits, normals: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+        """[P] light on surface points; normals [V, 3] are the vertices'."""
+        normal = (hits.barycentrics[..., None] * normals[faces[hits.face_ids]]).sum(1)
+        return self.light.brightness(torch.nn.functional.normalize(normal, dim=-1))
+
+    def _look(self, vertices: torch.Tensor, faces: torch.Tensor) -> Callable[[Hits], torch.Tensor]:
+        """The color of surface points: albedo, lit if there is light."""
+        if self.light is None:
+            return lambda hits: self.albedo.rgb(hits.points)
+        normals = vertex_normals(vertices, faces)
+        return lambda hits: shade(self.albedo.rgb(hits.points), self._brightness(hits, normals, faces))
+
     def _picture_loss(self, vertices, faces, topology) -> tuple[torch.Tensor, float]:
         """Mask and color losses of the photo and of some random views, and the IoU of all their masks."""
         others = min(self.config.views_per_step - 1, len(self.cameras) - 1)
         order = torch.randperm(len(self.cameras) - 1, generator=self.generator, device=self.generator.device)
         chosen = order[:others].tolist()
-        groups = [(self.cameras[-1], self.photo, self.config.photo_weight)]
+        groups = [(self.cameras[-1], self.photo, self.photo_seen, self.photo_weight)]
         if chosen:
-            groups.append((self.cameras[chosen], self.frames[chosen], others))
+            groups.append((self.cameras[chosen], self.frames[chosen], self.seen[chosen], others))
+        look = self._look(vertices, faces)
         total, smaller, larger = 0.0, 0.0, 0.0
-        for cameras, target, weight in groups:
-            picture = draw(vertices, faces, topology, self.albedo.rgb, cameras, target.shape[1])
-            mask = mask_loss(picture.coverage, target[..., 3])
+        for cameras, target, seen, weight in groups:
+            picture = draw(vertices, faces, topology, look, cameras, target.shape[1])
+            mask = mask_loss(torch.where(seen, picture.coverage, target[..., 3]), target[..., 3])
             color = color_loss(picture.rgb, picture.coverage, target)
-            share = weight / (others + self.config.photo_weight)
+            share = weight / (others + self.photo_weight)
             total = total + share * (self.config.mask_weight * mask + self.config.color_weight * color)
-            covered, alpha = picture.coverage.detach(), target[..., 3]
+            if self.light is not None:
+                total = total + share * self.config.light_weight * self._light_loss(
+                    picture, target, vertices, faces
+                )
+            covered, alpha = picture.coverage.detach() * seen, target[..., 3]
             smaller += share * float(torch.minimum(covered, alpha).mean())
             larger += share * float(torch.maximum(covered, alpha).mean())
         return total, smaller / max(larger, 1e-9)
+
+    def _light_loss(self, picture: Picture, target: torch.Tensor, vertices, faces) -> torch.Tensor:
+        """Ties the light to the pictures' brightness, so that it does not all go into the albedo."""
+        hits, pixels = picture.hits, target.view(-1, 4)[picture.hits.index]
+        weight = picture.coverage.detach().flatten()[hits.index] * pixels[:, 3]
+        brightness = self._brightness(hits, vertex_normals(vertices, faces), faces)
+        return illumination_loss(brightness, pixels[:, :3], weight)
 
     def _wants_sds(self) -> bool:
         first = math.ceil(SDS_FROM * self.config.steps)
@@ -182,7 +211,8 @@ class _Fit:
         unit = torch.nn.functional.normalize(face_normals(leaf.detach(), faces), dim=-1)
 
         def render(chosen: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-            picture = draw(leaf, faces, topology, self.albedo.rgb, cameras[chosen], self.prior.size)
+            look = self._look(leaf, faces)
+            picture = draw(leaf, faces, topology, look, cameras[chosen], self.prior.size)
             return torch.cat([picture.rgb, picture.coverage[..., None]], -1), _mask(picture, unit, origins)
 
         sigma = random_sigma(self.generator)
@@ -200,7 +230,11 @@ class _Fit:
         faces, dropped = largest_components(vertices, faces)
         vertices, faces = compact(vertices, faces)
         points = torch.from_numpy(vertices).to(self.context.device)
-        rgb = torch.cat([self.albedo.rgb(part) for part in points.split(2**16)]).clamp(0, 1)
+        rgb = torch.cat([self.albedo.rgb(part) for part in points.split(2**16)])
+        if self.light is not None:
+            corners = torch.from_numpy(faces).to(points.device)
+            rgb = shade(rgb, self.light.brightness(vertex_normals(points, corners)))
+        rgb = rgb.clamp(0, 1)
         return Mesh(vertices, faces, rgb.cpu().numpy()), dropped
 
     def _state(self) -> dict[str, Any]:
@@ -210,6 +244,7 @@ class _Fit:
             "sdf": self.solid.sdf.detach(),
             "offsets": self.solid.offsets.detach(),
             "albedo": self.albedo.state_dict(),
+            "light": None if self.light is None else self.light.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
         }
@@ -223,6 +258,8 @@ class _Fit:
             self.solid.sdf.copy_(state["sdf"])
             self.solid.offsets.copy_(state["offsets"])
         self.albedo.load_state_dict(state["albedo"])
+        if self.light is not None:
+            self.light.load_state_dict(state["light"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
 

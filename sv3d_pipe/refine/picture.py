@@ -40,7 +40,7 @@ def draw(
     vertices: torch.Tensor,
     faces: torch.Tensor,
     topology: Topology,
-    color: Callable[[torch.Tensor], torch.Tensor],
+    color: Callable[[Hits], torch.Tensor],
     cameras: Cameras,
     size: int,
 ) -> Picture:
@@ -48,14 +48,14 @@ def draw(
 
     Args:
         vertices: [V, 3], faces: [F, 3]; topology: of the faces.
-        color: world points [P, 3] to rgb [P, 3].
+        color: surface points to rgb [P, 3].
     """
     raster = rasterize(vertices, faces, cameras, size * supersampling(size))
     covered = coverage(vertices, faces, topology, cameras, raster, size)
     hits = surface_hits(vertices, faces, cameras, raster, size)
     rgb = torch.zeros(covered.numel(), 3, device=vertices.device)
     if len(hits.index):
-        rgb = rgb.index_copy(0, hits.index, color(hits.points))
+        rgb = rgb.index_copy(0, hits.index, color(hits))
     return Picture(rgb.view(*covered.shape, 3), covered, hits)
 
 
@@ -76,17 +76,30 @@ def score(mesh: Mesh, views: Views, size: int) -> Score:
     """Compare a mesh and its vertex colors with the views, both at `size` (a divisor of views.size)."""
     fine = size * supersampling(size)
     vertices, faces, rgb = (torch.from_numpy(a) for a in (mesh.vertices, mesh.faces, mesh.rgb))
+    seen = seen_at(views, size)
     smaller = larger = error = 0.0
     for n in range(len(views.cameras)):
         raster = rasterize(vertices, faces, views.cameras[n], fine)
         alpha = raster.covered.float()[0, ..., None]
         sheet = torch.cat([interpolate(rgb, faces, raster)[0] * alpha, alpha], -1).numpy()
-        sheet = sheet.reshape(size, fine // size, size, fine // size, 4).mean((1, 3))
+        sheet = sheet.reshape(size, fine // size, size, fine // size, 4).mean((1, 3)) * seen[n, ..., None]
         target = shrink(views.rgba[n], size)
         smaller += np.minimum(sheet[..., 3], target[..., 3]).sum()
         larger += np.maximum(sheet[..., 3], target[..., 3]).sum()
         error += np.square(sheet[..., :3] + 1 - sheet[..., 3:] - on_white(target)).mean() / len(views.cameras)
     return Score(float(smaller / max(larger, 1e-9)), decibels(error))
+
+
+def seen_at(views: Views, size: int) -> np.ndarray:
+    """[N, size, size] bool: the pixels of views shrunk to `size` that are known altogether."""
+    if views.seen is None:
+        return np.ones((len(views.rgba), size, size), bool)
+    if views.size == size:
+        return views.seen
+    import cv2
+
+    shrunk = [cv2.resize(s.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) for s in views.seen]
+    return np.stack(shrunk) > 0.999
 
 
 def shrink(rgba: np.ndarray, size: int) -> np.ndarray:

@@ -153,6 +153,18 @@ def test_targets_between_pixels_are_interpolated():
     torch.testing.assert_close(batch.rgba[:, 0], expected, atol=1e-5, rtol=0)
 
 
+def test_rays_are_drawn_only_where_the_frames_know_something():
+    seen = np.zeros((2, 4, 4), bool)
+    seen[0, :2] = True
+    rgba = np.zeros((2, 4, 4, 4), np.float32)
+    rgba[0, :2, :, 3] = 1
+    views = Views(rgba, orbit(np.array([0.0, 90.0]), 0.0), seen=seen)
+    [(drawn, _)] = pictures(views, 3.0, "cpu")
+    np.testing.assert_array_equal(drawn.chosen, np.arange(8))
+    batch = drawn.draw(50, torch.Generator().manual_seed(0))
+    assert (batch.directions[:, 1] > 0).all()  # the upper half of the first frame
+
+
 def test_the_photo_takes_the_last_frames_place_and_its_share(views):
     (frames, rest), (photo, share) = pictures(views, 3.0, "cpu")
     assert len(frames.rgba) == 20 and photo.size == 128

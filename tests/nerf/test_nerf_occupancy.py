@@ -37,6 +37,19 @@ def test_the_hull_of_a_ball():
     assert not hull.occupied[distance > BALL + 0.2].any()
 
 
+def test_what_a_view_does_not_know_does_not_carve():
+    views = ball_views()
+    seen = np.ones(views.rgba.shape[:3], bool)
+    seen[::2, :, :24] = False
+    blind = np.where(seen[..., None], views.rgba, 0)
+    # Believed, the black halves would carve half of the ball away.
+    distance = np.linalg.norm(cell_centers(32, 0.6), axis=-1).reshape(32, 32, 32)
+    known = carve(Views(blind, views.cameras, seen=seen), 0.6, grid=32)
+    assert known.agreement == 1.0 and known.occupied[distance < BALL].all()
+    believed = carve(Views(blind, views.cameras), 0.6, grid=32)
+    assert believed.agreement < 1.0
+
+
 def test_views_that_contradict_each_other_still_leave_a_hull():
     views = ball_views()
     rgba = views.rgba.copy()

@@ -15,21 +15,25 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import trimesh
-from report import contact_sheet, mean, print_table, resumed, strip, write_json
 
-from sv3d_pipe.artifacts import load_png, save_png
+from sv3d_pipe.artifacts import load_png
 from sv3d_pipe.cameras import load_transforms, orbit
+from sv3d_pipe.config import Config
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.evaluate.display import Display
 from sv3d_pipe.evaluate.images import psnr, silhouette_iou
-from sv3d_pipe.train.render import Object, load_object, render_views
+from sv3d_pipe.evaluate.objects import in_world
+from sv3d_pipe.evaluate.sheet import strip
+from sv3d_pipe.evaluate.suite import Options, Suite, run_suite, tables
+from sv3d_pipe.evaluate.tables import Row
+from sv3d_pipe.naming import IMAGE_SUFFIXES
+from sv3d_pipe.train.render import render_views
 
 STAGES = ("1-prep", "2-orbit", "3-nerf", "4-refine", "5-export")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 FACES = (2_000, 200_000)
 DOMINANT = 0.9  # share of the surface area that the largest component must have
 BYTES_PER_MAXRSS = 1 if sys.platform == "darwin" else 1024
@@ -37,37 +41,41 @@ BYTES_PER_MAXRSS = 1 if sys.platform == "darwin" else 1024
 
 def find_photos(folder: Path) -> list[Path]:
     """The pictures of a folder; ``*.matte.png`` are ground-truth mattes, not photos."""
-    paths = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    paths = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
     return sorted(p for p in paths if not p.stem.endswith(".matte"))
 
 
-def convert(photo: Path, workspace: Path, options: argparse.Namespace) -> dict:
+def measure(photo: Path, folder: Path, options: Options, display: Display) -> tuple[Row, np.ndarray]:
+    """One photo's row and pictures. Raises UserError with the last line of a run that failed."""
+    workspace = folder / "workspace"
+    row = convert(photo, workspace, options)
+    if row.pop("exit") != 0:
+        lines = (folder / "log.txt").read_text(errors="replace").strip().splitlines()
+        raise UserError(lines[-1] if lines else "The run failed without a word.")
+    found, pictures = examine(workspace)
+    good = found["textured"] and FACES[0] <= found["faces"] <= FACES[1] and found["component"] >= DOMINANT
+    return {f"mesh_{key}": value for key, value in ({"good": good} | found | row).items()}, pictures
+
+
+def convert(photo: Path, workspace: Path, options: Options) -> dict:
     """Run img2mesh on one photo: exit code, seconds and peak memory in MB of the process."""
     program = [sys.executable, "-c", "from sv3d_pipe.cli import main; main()"]
-    arguments = [
-        "run",
-        str(photo),
-        "-o",
-        str(workspace),
-        "--preset",
-        options.preset,
-        "--device",
-        options.device,
-    ]
-    overrides = [word for item in options.set for word in ("--set", item)]
+    arguments = ["run", str(photo), "-o", str(workspace), "--device", options.device]
+    overrides = [f"--set={name}={value}" for name, value in options.config.flat().items()]
+    seed = ["--seed", str(options.seed), *(["--force"] if options.force else [])]
     start = time.perf_counter()
     with (workspace.parent / "log.txt").open("wb") as log:
-        child = subprocess.Popen([*program, *arguments, *overrides], stdout=log, stderr=log)
+        child = subprocess.Popen([*program, *arguments, *overrides, *seed], stdout=log, stderr=log)
         _, status, usage = os.wait4(child.pid, 0)
     return {
         "exit": os.waitstatus_to_exitcode(status),
-        "seconds": time.perf_counter() - start,
+        "run_s": time.perf_counter() - start,
         "peak_mb": usage.ru_maxrss * BYTES_PER_MAXRSS / 2**20,
     }
 
 
-def examine(workspace: Path, folder: Path) -> dict:
-    """What the files of a finished workspace say about the mesh; writes a strip of pictures."""
+def examine(workspace: Path) -> tuple[dict, np.ndarray]:
+    """What the files of a finished workspace say about the mesh, and a strip of pictures."""
     root = next(p.parent for p in workspace.rglob("1-prep") if p.is_dir())
     records = {stage: json.loads((root / stage / "stage.json").read_text()) for stage in STAGES}
     glb = next((root / "5-export").glob("*.glb"))
@@ -78,8 +86,7 @@ def examine(workspace: Path, folder: Path) -> dict:
     obj = in_world(glb, records["5-export"]["metrics"]["transform"])
     front = render_views(obj, cameras[-1], len(prepared), supersample=2)
     around = render_views(obj, orbit([90.0, 180.0, 270.0], 10.0), 192, supersample=2)
-    save_png(folder / "strip.png", strip([prepared, front[0], *around], 192))
-    return {
+    row = {
         "textured": texture is not None,
         "faces": len(mesh.faces),
         "component": largest_component(mesh),
@@ -87,13 +94,7 @@ def examine(workspace: Path, folder: Path) -> dict:
         "front_iou": float(silhouette_iou(front, prepared[None])[0]),
         **{f"{stage[2:]}_s": records[stage]["seconds"] for stage in STAGES},
     }
-
-
-def in_world(glb: Path, transform: dict) -> Object:
-    """An exported mesh brought back to the world of the cameras (see export's metrics)."""
-    obj = load_object(glb)
-    vertices = obj.vertices * transform["scale"] + np.asarray(transform["center"])
-    return replace(obj, vertices=vertices.astype(np.float32))
+    return row, strip([prepared, front[0], *around], 192)
 
 
 def largest_component(mesh: trimesh.Trimesh) -> float:
@@ -105,32 +106,23 @@ def largest_component(mesh: trimesh.Trimesh) -> float:
     return float(area.max() / area.sum())
 
 
-def attempt(photo: Path, options: argparse.Namespace, folder: Path) -> dict:
-    """One photo's row; a failed run leaves a row with its exit code and last line."""
-    row = convert(photo, folder / "workspace", options)
-    if row["exit"] != 0:
-        lines = (folder / "log.txt").read_text(errors="replace").strip().splitlines()
-        return row | {"good": False, "error": lines[-1] if lines else ""}
-    row |= examine(folder / "workspace", folder)
-    good = row["textured"] and FACES[0] <= row["faces"] <= FACES[1] and row["component"] >= DOMINANT
-    return row | {"good": good}
-
-
-def summarize(rows: list[dict]) -> dict:
-    """Counts, means, medians and the three worst front views."""
-    done = [r for r in rows if r["exit"] == 0]
-    timed = ["seconds", *(f"{stage[2:]}_s" for stage in STAGES)]
-    worst = sorted(done, key=lambda r: r["front_psnr"])[:3]
-    return {
-        "photos": len(rows),
-        "meshes": len(done),
-        "good": sum(r["good"] for r in rows),
-        **mean(done, ["front_psnr", "front_iou"]),
-        "worst": {r["name"]: round(r["front_psnr"], 2) for r in worst},
-        "median_s": {c: round(float(np.median([r[c] for r in done])), 1) for c in timed} if done else {},
-        "slowest_s": round(max(r["seconds"] for r in rows), 1),
-        "peak_mb": round(max(r["peak_mb"] for r in rows)),
-    }
+SCORES = (
+    "good", "textured", "faces", "component", "front_psnr", "front_iou", "run_s", "peak_mb", "prep_s",
+    "orbit_s", "nerf_s", "refine_s", "export_s",
+)  # fmt: skip
+PHOTOS = Suite(
+    name="photos",
+    title="Photos",
+    measure=measure,
+    stages=tuple(stage[2:] for stage in STAGES),
+    methods=("mesh",),
+    scores=SCORES,
+    columns=tuple(f"mesh_{score}" for score in SCORES[:8]),
+    judged="mesh_front_psnr",
+    large_is_good=True,
+    label=("front_psnr", "run_s", "peak_mb"),
+    heading="Front PSNR, seconds, MB. Left to right: prepared photo, mesh from the front, right, back, left",
+)
 
 
 def parse() -> argparse.Namespace:
@@ -143,30 +135,32 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="e.g. nerf.steps=800"
     )
+    parser.add_argument("--seed", type=int, default=23)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--force", action="store_true", help="run again what is finished")
     parser.add_argument("--out", type=Path, default=Path("out/photos"))
     return parser.parse_args()
 
 
 def main() -> None:
-    options = parse()
-    photos = find_photos(options.photos)[: options.limit]
+    arguments = parse()
+    photos = {p.name: p for p in find_photos(arguments.photos)[: arguments.limit]}
     if not photos:
-        raise SystemExit(f"{options.photos} holds no photos.")
-    settings = {"preset": options.preset, "set": options.set, "device": options.device}
-    rows = []
-    for photo in photos:
-        rows.append(resumed(options.out, photo.name, settings, partial(attempt, photo, options)))
-        last = rows[-1]
-        outcome = f"{last['front_psnr']:.1f} dB" if last["exit"] == 0 else last["error"]
-        print(f"{photo.name}: {outcome}, {last['seconds']:.0f} s, {last['peak_mb']:.0f} MB", flush=True)
-    columns = ["good", "faces", "component", "front_psnr", "front_iou", "seconds", "peak_mb"]
-    print_table(f"Photos, preset {options.preset}", rows, columns + [f"{stage[2:]}_s" for stage in STAGES])
-    summary = summarize(rows)
-    print(json.dumps(summary, indent=1))
-    write_json(options.out / "photos.json", settings, rows, summary)
-    sheet = [(r["name"], load_png(options.out / r["name"] / "strip.png")) for r in rows if r["exit"] == 0]
-    contact_sheet(options.out / "photos.png", sheet)
+        raise SystemExit(f"{arguments.photos} holds no photos.")
+    config = Config.preset(arguments.preset).replace(dict(item.split("=", 1) for item in arguments.set))
+    options = Options(config, None, arguments.seed, arguments.device, force=arguments.force)
+    document = run_suite(PHOTOS, photos, options, arguments.out, Display())
+    for table in tables(PHOTOS, document, every_object=True):
+        table.show()
+    rows = document["rows"]
+    if rows:
+        slowest = max(rows, key=lambda r: r["mesh_run_s"])
+        print(
+            f"{len(rows)} of {len(photos)} photos became meshes, {sum(r['mesh_good'] for r in rows)} good;",
+            end=" ",
+        )
+        print(f"slowest {slowest['mesh_run_s']:.0f} s ({slowest['name']}),", end=" ")
+        print(f"peak memory {max(r['mesh_peak_mb'] for r in rows):.0f} MB.")
 
 
 if __name__ == "__main__":

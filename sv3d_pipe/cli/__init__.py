@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import sv3d_pipe
-from sv3d_pipe.cli import info, road, stages
+from sv3d_pipe.cli import evaluate, info, models, road, stages
 from sv3d_pipe.cli.guard import Verbs
 from sv3d_pipe.train import cli as training
 
@@ -20,7 +20,6 @@ app = typer.Typer(
     epilog="A bare path is `run`. --debug anywhere, or IMG2MESH_DEBUG=1, shows tracebacks.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models = typer.Typer(help="The orbit models.", no_args_is_help=True)
 
 
 def _version(wanted: bool) -> None:
@@ -38,17 +37,17 @@ def _group(
     pass
 
 
-MAIN, STAGE, TRAIN, ABOUT = "Photo to mesh", "One stage", "Training", "About"
+MAIN, STAGE, TRAIN, MEASURE, ABOUT = "Photo to mesh", "One stage", "Training", "Measuring", "About"
 app.command("run", rich_help_panel=MAIN)(road.run)
 app.command("batch", rich_help_panel=MAIN)(road.batch)
 for name in stages.VERBS:
     app.command(name, rich_help_panel=STAGE)(stages.VERBS[name])
 app.command("render", rich_help_panel=TRAIN)(training.render)
 app.command("finetune", rich_help_panel=TRAIN)(training.finetune)
+app.add_typer(evaluate.app, name="eval", rich_help_panel=MEASURE)
 app.command("config", rich_help_panel=ABOUT)(info.config)
 app.command("doctor", rich_help_panel=ABOUT)(info.doctor)
-models.command("list")(info.list_models)
-app.add_typer(models, name="models", rich_help_panel=ABOUT)
+app.add_typer(models.app, name="models", rich_help_panel=ABOUT)
 
 
 def main() -> None:

@@ -4,8 +4,13 @@ Protocol A is the one of SyncDreamer and EscherNet, whose magnitudes SV3D's tabl
 normalized by their own bounding box (longest side 1, centered), no rotation search; chamfer distance
 between the surfaces visible from 16 cameras; IoU of occupancies on a 64^3 grid over [-1, 1]^3.
 
+Where it differs from SyncDreamer's code: that leaves the prediction's scale alone and turns the truth by
+angles listed per object (EscherNet normalizes both, as here); it takes the truth's depth from Blender; it
+unprojects pixels at their corners, here at their centers.
+
 Inside and outside are told by the generalized winding number (:mod:`sv3d_pipe.evaluate.winding`),
-which keeps its meaning for open and multi-shell scans; parity and flood-fill signs do not.
+which keeps its meaning for open and multi-shell scans; the signs of the public evaluation do not, and
+are reported beside it (:mod:`sv3d_pipe.evaluate.parity`).
 A "mesh" here is a ``trimesh.Trimesh`` or anything else with ``vertices`` and ``faces``, or the pair
 (vertices [V, 3], faces [F, 3]).
 """
@@ -30,6 +35,7 @@ SIZE = 256
 FOV_DEG = float(2 * np.degrees(np.arctan(SIZE / 2 / 280)))  # 49.13
 THINNING = 0.01
 GRID = 64
+LEAF = 128  # points per leaf of a k-d tree: half the time of scipy's 10 between surfaces far apart
 
 
 def arrays(mesh: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +47,10 @@ def arrays(mesh: Any) -> tuple[np.ndarray, np.ndarray]:
 def normalize(vertices: np.ndarray) -> np.ndarray:
     """Vertices [V, 3] moved and scaled so that their box is centered and its longest side is 1."""
     low, high = vertices.min(0), vertices.max(0)
-    return (vertices - (low + high) / 2) / (high - low).max()
+    side = (high - low).max()
+    if not (np.isfinite(side) and side > 0):
+        raise ValueError("the mesh has no extent")
+    return (vertices - (low + high) / 2) / side
 
 
 def normalized(mesh: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -53,12 +62,13 @@ def normalized(mesh: Any) -> tuple[np.ndarray, np.ndarray]:
     return normalize(vertices[used]), faces.reshape(-1, 3)
 
 
-def visible_points(mesh: Any, turn_deg: float = 0.0) -> np.ndarray:
+def visible_points(mesh: Any, turn_deg: float = 0.0, phase: float = 0.5) -> np.ndarray:
     """The surface that the protocol's 16 cameras see, one averaged point per voxel of side 0.01.
 
     Args:
         mesh: inside the cameras' view, e.g. normalized.
         turn_deg: added to the cameras' azimuths; 0 is the protocol.
+        phase: of the voxel grid, see :func:`thin`; 1/2 is the protocol.
     Returns:
         [P, 3] float64 points.
     """
@@ -66,7 +76,7 @@ def visible_points(mesh: Any, turn_deg: float = 0.0) -> np.ndarray:
     azimuth_deg = np.arange(N_CAMERAS) * (360 / N_CAMERAS) + turn_deg
     cameras = orbit(azimuth_deg, ELEVATION_DEG, DISTANCE, FOV_DEG)
     raster = rasterize(torch.from_numpy(vertices).float(), torch.from_numpy(faces), cameras, SIZE)
-    return thin(_unproject(cameras, raster.depth.numpy()), THINNING)
+    return thin(_unproject(cameras, raster.depth.numpy()), THINNING, phase)
 
 
 def _unproject(cameras: Cameras, depth: np.ndarray) -> np.ndarray:
@@ -80,13 +90,25 @@ def _unproject(cameras: Cameras, depth: np.ndarray) -> np.ndarray:
     return start.astype(np.float64) + directions[seen] * length[:, None]
 
 
-def thin(points: np.ndarray, voxel: float) -> np.ndarray:
-    """One point per occupied voxel: the mean of those [P, 3] that fall into it."""
-    cells = np.floor(points / voxel).astype(np.int64)
-    _, index = np.unique(cells, axis=0, return_inverse=True)
-    index = index.reshape(-1)
+def thin(points: np.ndarray, voxel: float, phase: float = 0.5) -> np.ndarray:
+    """One point per occupied voxel: the mean of those [P, 3] that fall into it.
+
+    The smallest coordinates lie ``phase`` of a voxel inside the first voxel: 1/2 is Open3D's
+    ``voxel_down_sample``, which the public evaluation uses. The grid thus depends on the points, and
+    two nearly equal surfaces are thinned differently: see :func:`noise_floor`.
+    """
+    if len(points) == 0:
+        return points
+    cells = np.floor((points - points.min(0)) / voxel + phase).astype(np.int64)
+    key = np.ravel_multi_index(tuple(cells.T), cells.max(0) + 1)
+    index = np.unique(key, return_inverse=True)[1].reshape(-1)
     count = np.bincount(index)
     return np.stack([np.bincount(index, points[:, i]) for i in range(3)], -1) / count[:, None]
+
+
+def nearest(points: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distance [A] from each of [A, 3] to the nearest of [B, 3], and which one that is [A]."""
+    return cKDTree(others, leafsize=LEAF).query(points)
 
 
 def chamfer(points_a: np.ndarray, points_b: np.ndarray) -> float:
@@ -96,9 +118,8 @@ def chamfer(points_a: np.ndarray, points_b: np.ndarray) -> float:
     """
     if len(points_a) == 0 or len(points_b) == 0:
         return float("inf")
-    forth = cKDTree(points_b).query(points_a)[0].mean()
-    back = cKDTree(points_a).query(points_b)[0].mean()
-    return float((forth + back) / 2)
+    forth, back = nearest(points_a, points_b)[0], nearest(points_b, points_a)[0]
+    return float((forth.mean() + back.mean()) / 2)
 
 
 def occupancy(mesh: Any, grid: int = GRID) -> np.ndarray:
@@ -142,9 +163,11 @@ def protocol_a(gt: Any, pred: Any) -> dict[str, float]:
 
 
 def noise_floor(mesh: Any) -> float:
-    """Chamfer distance of a mesh to itself seen from cameras turned by half a step.
+    """Chamfer distance of a mesh to itself, sampled independently.
 
-    Distances near it are sampling noise, not shape.
+    The second sampling is from cameras turned by half a step, thinned on a grid moved by a quarter of
+    a voxel, the mean of random moves. Distances near it are sampling noise, not shape.
     """
     mesh = normalized(mesh)
-    return chamfer(visible_points(mesh), visible_points(mesh, turn_deg=180 / N_CAMERAS))
+    again = visible_points(mesh, turn_deg=180 / N_CAMERAS, phase=0.25)
+    return chamfer(visible_points(mesh), again)

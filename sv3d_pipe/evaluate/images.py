@@ -1,7 +1,8 @@
-"""How alike are pictures: PSNR, SSIM and silhouette IoU, frame by frame.
+"""How alike are pictures: PSNR, SSIM, MSE and silhouette IoU, frame by frame.
 
 Pictures are float in [0, 1]; those with alpha are composited on white first, as in SV3D's and
-SyncDreamer's tables. A table's figure is the mean over frames.
+SyncDreamer's tables. A table's figure is the mean over frames. LPIPS and CLIP-S need weights: see
+:mod:`sv3d_pipe.evaluate.perceptual`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,16 @@ def _prepared(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
+ABOUT = (
+    "sRGB values in [0, 1], composited on white, every pixel counts; per view, then averaged over views, "
+    "then over objects; SSIM with an 11 x 11 Gaussian window and data range 1"
+)
+BEST_DB = 100.0  # PSNR of equal pictures where a number must be finite
+
+
 def decibels(mse: float) -> float:
     """Mean squared error of values in [0, 1] as PSNR in dB, at most 100 (finite, so that JSON can hold it)."""
-    return float(-10 * np.log10(max(mse, 1e-10)))
+    return float(-10 * np.log10(max(mse, 10 ** (-BEST_DB / 10))))
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -30,10 +38,14 @@ def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     10 log10(1 / mean squared error over pixels and channels); infinite for equal pictures.
     """
-    a, b = _prepared(a, b)
-    error = ((a.astype(np.float64) - b) ** 2).mean((1, 2, 3))
     with np.errstate(divide="ignore"):
-        return -10 * np.log10(error)
+        return -10 * np.log10(mse(a, b))
+
+
+def mse(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Mean squared error over pixels and channels of [N, H, W, 3 or 4] stacks with range [0, 1]: [N] float64."""
+    a, b = _prepared(a, b)
+    return ((a.astype(np.float64) - b) ** 2).mean((1, 2, 3))
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:

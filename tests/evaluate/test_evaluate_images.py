@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sv3d_pipe.evaluate.images import decibels, psnr, silhouette_iou, ssim
+from sv3d_pipe.evaluate.images import decibels, mse, psnr, silhouette_iou, ssim
 
 
 def flat(value, size=16, alpha=1.0):
@@ -64,3 +64,11 @@ def test_shapes_must_agree():
 def test_decibels_by_hand():
     assert decibels(0.01) == pytest.approx(20.0)
     assert decibels(0.0) == 100.0
+
+
+def test_mse_by_hand():
+    # Error .2 in one of four quarters: .04 / 4.
+    a = flat(0.5)
+    a[:, :8, :8, :3] = 0.7
+    assert mse(a, flat(0.5))[0] == pytest.approx(0.01, abs=1e-8)
+    assert mse(a, a)[0] == 0

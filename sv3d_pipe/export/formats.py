@@ -1,10 +1,10 @@
-"""The finished asset and its file formats: GLB, OBJ + MTL + PNG, PLY, STL."""
+"""The finished asset and its file formats: GLB, OBJ + MTL + PNG, PLY, STL, USDZ."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,15 @@ from trimesh.visual.material import PBRMaterial
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.export.sampling import sample_texture
 from sv3d_pipe.export.unwrap import vertex_normals
+from sv3d_pipe.export.usdz import encode_usdz, require_usd
+
+VERTEX_BUFFER, INDEX_BUFFER = 34962, 34963  # glTF 2.0, bufferView.target
+LINEAR, LINEAR_MIPMAP_LINEAR, CLAMP_TO_EDGE = 9729, 9987, 33071  # glTF 2.0, samplers
 
 
 @dataclass(frozen=True)
 class Asset:
-    """A textured mesh, +y up and +z front, its bounding box centered with longest side 1.
+    """A textured mesh, its bounding box centered. Made with +y up, +z front and longest side 1.
 
     Attributes:
         vertices: [V, 3] float32; vertices on chart borders occur once per chart.
@@ -27,7 +31,8 @@ class Asset:
         uv: [V, 2] float32, v up.
         texture: [R, R, 3] uint8, sRGB; row 0 is v = 1.
         source: [V] int64, the number of the uncut mesh's vertex that each vertex is a copy of.
-        scale, center: back to the world of the cameras: world = scale * vertices + center.
+        scale, center: back to the world of the cameras: world = scale * vertices + center (+y up).
+        up: "y", or "z" once :func:`placed` has turned it; +z is then up and -y front.
         documents: file name -> content, everything that :meth:`save` writes.
     """
 
@@ -38,6 +43,7 @@ class Asset:
     source: np.ndarray
     scale: float = 1.0
     center: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    up: str = "y"
     documents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def save(self, folder: Path) -> None:
@@ -54,6 +60,12 @@ class Asset:
         """[V, 3] float32 vertices in the world of the cameras."""
         return (self.vertices * self.scale + np.asarray(self.center)).astype(np.float32)
 
+    def welded(self) -> tuple[np.ndarray, np.ndarray]:
+        """Vertices and faces of the uncut mesh."""
+        vertices = np.zeros((self.source.max() + 1, 3), np.float32)
+        vertices[self.source] = self.vertices
+        return vertices, self.source[self.faces]
+
 
 def normalize(vertices: np.ndarray) -> tuple[np.ndarray, float, tuple[float, float, float]]:
     """Center the bounding box at the origin and make its longest side 1.
@@ -64,6 +76,17 @@ def normalize(vertices: np.ndarray) -> tuple[np.ndarray, float, tuple[float, flo
     low, high = vertices.min(0).astype(np.float64), vertices.max(0).astype(np.float64)
     center, scale = (low + high) / 2, float((high - low).max())
     return ((vertices - center) / scale).astype(np.float32), scale, tuple(center.tolist())
+
+
+def placed(asset: Asset, up: str, length: float) -> Asset:
+    """The asset as a file wants it: its longest side ``length``, and turned if z is to be up.
+
+    Turning is by 90 degrees about x: (x, y, z) becomes (x, -z, y).
+    """
+    vertices = asset.vertices * np.float32(length)
+    if up == "z":
+        vertices = np.stack([vertices[:, 0], -vertices[:, 2], vertices[:, 1]], -1)
+    return replace(asset, vertices=vertices, scale=asset.scale / length, up=up)
 
 
 def encode_glb(asset: Asset, name: str = "mesh") -> bytes:
@@ -79,13 +102,27 @@ def encode_glb(asset: Asset, name: str = "mesh") -> bytes:
     mesh = _cut_mesh(asset, material)
     scene = trimesh.Scene()
     scene.add_geometry(mesh, node_name=name, geom_name=name)
-    return scene.export(file_type="glb", include_normals=True)
+    return scene.export(file_type="glb", include_normals=True, tree_postprocessor=_complete_gltf)
+
+
+def _complete_gltf(tree: dict) -> None:
+    """Say in the document what viewers otherwise guess: uses of the buffers, filtering, who wrote it."""
+    tree["asset"]["generator"] = "img2mesh"
+    for primitive in (p for mesh in tree["meshes"] for p in mesh["primitives"]):
+        targets = dict.fromkeys(primitive["attributes"].values(), VERTEX_BUFFER)
+        for accessor, target in (targets | {primitive["indices"]: INDEX_BUFFER}).items():
+            tree["bufferViews"][tree["accessors"][accessor]["bufferView"]]["target"] = target
+    sampler = {"magFilter": LINEAR, "minFilter": LINEAR_MIPMAP_LINEAR}
+    tree["samplers"] = [sampler | {"wrapS": CLAMP_TO_EDGE, "wrapT": CLAMP_TO_EDGE}]
+    for texture in tree["textures"]:
+        texture["sampler"] = 0
 
 
 def encode_obj(asset: Asset, stem: str) -> dict[str, bytes]:
     """Wavefront OBJ with its MTL and PNG beside it."""
-    lines = ["# +y up, +z front", f"mtllib {stem}.mtl", f"o {stem}"]
-    lines += [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in _welded(asset)[0]]
+    axes = "+y up, +z front" if asset.up == "y" else "+z up, -y front"
+    lines = [f"# {axes}", f"mtllib {stem}.mtl", f"o {stem}"]
+    lines += [f"v {x:.9g} {y:.9g} {z:.9g}" for x, y, z in asset.welded()[0]]
     lines += [f"vt {u:.6f} {v:.6f}" for u, v in asset.uv]
     lines += [f"usemtl {stem}"]
     places, corners = asset.source[asset.faces] + 1, asset.faces + 1
@@ -100,7 +137,7 @@ def encode_obj(asset: Asset, stem: str) -> dict[str, bytes]:
 
 def encode_ply(asset: Asset) -> bytes:
     """Binary PLY of the uncut mesh with vertex colors taken from the texture."""
-    vertices, faces = _welded(asset)
+    vertices, faces = asset.welded()
     colors = sample_texture(asset.texture.astype(np.float32), asset.uv)  # [V, 3] in 0..255
     count = np.bincount(asset.source, minlength=len(vertices))[:, None]
     total = np.stack([np.bincount(asset.source, colors[:, i], len(vertices)) for i in range(3)], -1)
@@ -110,7 +147,7 @@ def encode_ply(asset: Asset) -> bytes:
 
 def encode_stl(asset: Asset) -> bytes:
     """Binary STL: the shape alone."""
-    return trimesh.Trimesh(*_welded(asset), process=False).export(file_type="stl")
+    return trimesh.Trimesh(*asset.welded(), process=False).export(file_type="stl")
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -125,33 +162,41 @@ ENCODERS = {
     "obj": lambda asset: encode_obj(asset, "mesh"),
     "ply": lambda asset: {"mesh.ply": encode_ply(asset)},
     "stl": lambda asset: {"mesh.stl": encode_stl(asset)},
+    "usdz": lambda asset: {"mesh.usdz": encode_usdz(asset, encode_png(asset.texture))},
 }
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
-    """``"glb, OBJ"`` as ``("glb", "obj")``: lower case, in order, no doubles. UserError if unknown."""
+    """``"glb, OBJ"`` as ``("glb", "obj")``: lower case, in order, no doubles.
+
+    Raises UserError for an unknown format, and for usdz where OpenUSD is missing.
+    """
     names = [part.strip().lower().removeprefix(".") for part in text.split(",")]
     names = list(dict.fromkeys(name for name in names if name))
     wrong = [name for name in names if name not in ENCODERS]
     if wrong or not names:
         what = f"There is no mesh format {wrong[0]!r}" if wrong else "No mesh format is given"
         raise UserError(f"{what}; choose from {', '.join(ENCODERS)}, separated by commas.")
+    if "usdz" in names:
+        require_usd()
     return tuple(names)
 
 
-def encode(asset: Asset, formats: tuple[str, ...]) -> dict[str, bytes]:
-    """File name -> content for all formats, in their order."""
-    return {name: data for kind in formats for name, data in ENCODERS[kind](asset).items()}
+def encode(asset: Asset, formats: tuple[str, ...], up: str = "y", length: float = 1.0) -> dict[str, bytes]:
+    """File name -> content for all formats, in their order.
 
-
-def _welded(asset: Asset) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices and faces of the uncut mesh."""
-    vertices = np.zeros((asset.source.max() + 1, 3), np.float32)
-    vertices[asset.source] = asset.vertices
-    return vertices, asset.source[asset.faces]
+    Args:
+        asset: as it was made: +y up, longest side 1.
+        up: "y" or "z". A GLB always has +y up, because glTF 2.0 says so (section 3.4).
+        length: of the longest side in the files.
+    """
+    documents = {}
+    for kind in formats:
+        documents |= ENCODERS[kind](placed(asset, "y" if kind == "glb" else up, length))
+    return documents
 
 
 def _cut_mesh(asset: Asset, material: PBRMaterial) -> trimesh.Trimesh:
-    normals = vertex_normals(*_welded(asset))[asset.source]
+    normals = vertex_normals(*asset.welded())[asset.source]
     visual = trimesh.visual.TextureVisuals(uv=asset.uv, material=material)
     return trimesh.Trimesh(asset.vertices, asset.faces, vertex_normals=normals, visual=visual, process=False)

@@ -34,6 +34,10 @@ class Surface:
     normals: np.ndarray
     flat: np.ndarray
 
+    def __getitem__(self, index) -> Surface:
+        """The points chosen by a slice or an index."""
+        return Surface(self.points[index], self.normals[index], self.flat[index])
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -92,21 +96,41 @@ def occlusion_distance(depth: np.ndarray) -> np.ndarray:
     return cv2.distanceTransform(calm.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5) / len(depth)
 
 
-def project_view(
-    picture: Picture, camera: Cameras, mesh: Mesh, surface: Surface, facing: tuple[float, float]
+@dataclass(frozen=True)
+class Look:
+    """A picture, its camera, and what the mesh hides from it.
+
+    Attributes:
+        camera: one camera.
+        depth: [D, D] float32, depth of the nearest surface; inf where there is none.
+        from_edge: [D, D] float32, distance to the nearest occlusion edge, as a share of the side.
+    """
+
+    picture: Picture
+    camera: Cameras
+    depth: np.ndarray
+    from_edge: np.ndarray
+
+
+def look(picture: Picture, camera: Cameras, mesh: Mesh) -> Look:
+    """Draw the mesh as the picture's camera sees it."""
+    raster = rasterize(torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.faces), camera, DEPTH_SIZE)
+    depth = raster.depth[0].numpy()
+    return Look(picture, camera, depth, occlusion_distance(depth))
+
+
+def project(
+    view: Look, surface: Surface, facing: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Colors that one view gives to the points it sees.
 
     Args:
-        camera: the view's camera (one).
-        mesh: what hides points from the camera.
         facing: cosines between normal and viewing ray where trust begins and where it is full.
     Returns:
         index [K] of the points seen, rgb [K, 3], trust [K] in (0, 1]: the product of ramps over the
         cosines, of the distance to occlusion edges and of the distance outside the picture's object.
     """
-    raster = rasterize(torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.faces), camera, DEPTH_SIZE)
-    nearest = raster.depth[0].numpy()
+    picture, camera = view.picture, view.camera
     toward = camera.origins[0] - surface.points
     toward /= np.sqrt(np.einsum("pi,pi->p", toward, toward))[:, None]
     cosine = np.einsum("pi,pi->p", toward, surface.normals)
@@ -115,11 +139,12 @@ def project_view(
     xy, depth = camera.project(surface.points[index], 1)  # [1, K, 2] in [0, 1], [1, K]
     xy, depth = xy[0].astype(np.float32), depth[0]
     # Beside the silhouette the map says "nothing": such a point is not hidden by anything.
-    front = sample(np.where(np.isfinite(nearest), nearest, 1e9).astype(np.float32), xy, cv2.INTER_NEAREST)
-    visible = (depth < front + TOLERANCE) & (np.abs(xy[:, 0] - 0.5) < 0.5) & (np.abs(xy[:, 1] - 0.5) < 0.5)
+    near = np.where(np.isfinite(view.depth), view.depth, 1e9).astype(np.float32)
+    visible = depth < sample(near, xy, cv2.INTER_NEAREST) + TOLERANCE
+    visible &= (np.abs(xy[:, 0] - 0.5) < 0.5) & (np.abs(xy[:, 1] - 0.5) < 0.5)
     index, xy = index[visible], xy[visible]
     trust = smoothstep(cosine[index], *facing) * smoothstep(slant[index], 0, 0.1)
-    trust *= smoothstep(sample(occlusion_distance(nearest), xy), 0, picture.fade)
+    trust *= smoothstep(sample(view.from_edge, xy), 0, picture.fade)
     trust *= 1 - smoothstep(sample(picture.outside, xy), picture.fade, 3 * picture.fade)
     known = trust > 1e-3
     return index[known], sample(picture.rgb, xy[known]), trust[known].astype(np.float32)

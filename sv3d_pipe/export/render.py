@@ -55,19 +55,19 @@ def _render_one(vertices, faces, corner_uv, texture, camera, size) -> np.ndarray
     return small
 
 
-def front_view(
-    glb: Path, camera: Cameras, size: int, scale: float = 1.0, center: tuple[float, ...] = (0.0, 0.0, 0.0)
+def file_views(
+    glb: Path, cameras: Cameras, size: int, scale: float = 1.0, center: tuple[float, ...] = (0.0, 0.0, 0.0)
 ) -> np.ndarray:
-    """A textured GLB file loaded back with trimesh and seen from a camera.
+    """A textured GLB file loaded back with trimesh and seen from N cameras.
 
     Args:
-        camera: one camera, in the world that the photo was taken in.
+        cameras: in the world that the photo was taken in.
         scale, center: file to world: world = scale * file + center (the export stage's metrics).
     Returns:
-        [size, size, 4] float32, sRGB, straight alpha.
+        [N, size, size, 4] float32, sRGB, straight alpha.
     """
     mesh = trimesh.load(glb, force="mesh", process=False)
     texture = np.asarray(mesh.visual.material.baseColorTexture.convert("RGB"))
     vertices = np.asarray(mesh.vertices) * scale + np.asarray(center)
     uv = np.asarray(mesh.visual.uv, np.float32)
-    return render_textured(vertices, np.asarray(mesh.faces, np.int64), uv, texture, camera, size)[0]
+    return render_textured(vertices, np.asarray(mesh.faces, np.int64), uv, texture, cameras, size)

@@ -15,12 +15,16 @@ import cv2
 import numpy as np
 
 from sv3d_pipe.artifacts import Mesh, Views
+from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.export.diffusion import diffuse
-from sv3d_pipe.export.projection import Surface, project_view, ready_picture
+from sv3d_pipe.export.exposure import agree
+from sv3d_pipe.export.projection import Look, Surface, look, project, ready_picture
 from sv3d_pipe.export.unwrap import Texels, face_normals, unit, vertex_normals
 
 PHOTO_FACING = (0.05, 0.2)  # cosines where the photo begins to count and counts fully
 VIEW_FACING = (0.1, 0.95)
+ANCHOR_WEIGHT = 4.0  # the photo's say in what the frames' common exposure is
+SAMPLES = 30_000  # points at which that is measured
 SHARPNESS = 3  # trust is raised to this power between views: higher is crisper, with harder seams
 FAINT = 1e-4  # weight at which the views and the surroundings have equal say
 HOLD = 10.0  # how firmly well-seen vertices keep their color while it spreads
@@ -52,8 +56,11 @@ def bake(
         on_view: called after each frame.
     """
     surface = _surface(mesh, texels)
-    rgb, weight = blend_views(mesh, surface, views, on_view)
-    rgb, weight, share = overlay_photo(mesh, surface, views, rgb, weight)
+    looks = [_look(mesh, rgba, views.cameras[i]) for i, rgba in enumerate(views.rgba)]
+    photo = None if views.photo is None else _look(mesh, views.photo, views.cameras[-1])
+    shifts = agreement(looks, photo, surface[:: -(-len(surface.points) // SAMPLES)])
+    rgb, weight = blend_views(surface, looks, shifts, on_view)
+    rgb, weight, share = overlay_photo(surface, photo, rgb, weight)
     n, firm = len(texels.rows), weight / (weight + FAINT)
     # The vertices' own colors give the detail of unseen places, the seen ones around them the tone.
     tone = diffuse(mesh.faces, rgb[n:] - mesh.rgb, HOLD * firm[n:])
@@ -77,25 +84,45 @@ def _surface(mesh: Mesh, texels: Texels) -> Surface:
     )
 
 
+def _look(mesh: Mesh, rgba: np.ndarray, camera: Cameras) -> Look | None:
+    """None if the view shows nothing."""
+    picture = ready_picture(rgba)
+    return None if picture is None else look(picture, camera, mesh)
+
+
+def agreement(looks: list[Look | None], photo: Look | None, points: Surface) -> np.ndarray:
+    """[N, 3] what to add to the frames' colors; found on a few points of the surface, not on all."""
+    views = [*looks, photo]
+    rgb = np.zeros((len(views), len(points.points), 3), np.float32)
+    trust = np.zeros(rgb.shape[:2], np.float32)
+    for i, view in enumerate(views):
+        if view is not None:
+            index, rgb[i, index], trust[i, index] = project(view, points, VIEW_FACING)
+    trust[-1] *= ANCHOR_WEIGHT
+    return agree(rgb, trust, len(looks))[: len(looks)]
+
+
 def blend_views(
-    mesh: Mesh, surface: Surface, views: Views, on_view: Callable[[], None] = lambda: None
+    surface: Surface,
+    looks: list[Look | None],
+    shifts: np.ndarray,
+    on_view: Callable[[], None] = lambda: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Trust-weighted mean of the frames: rgb [P, 3] and the sum of the weights [P]."""
+    """Trust-weighted mean of the shifted frames: rgb [P, 3] and the sum of the weights [P]."""
     total = np.zeros((len(surface.points), 3), np.float32)
     weight = np.zeros(len(total), np.float32)
-    for i in range(len(views.cameras)):
-        picture = ready_picture(views.rgba[i])
-        if picture is not None:
-            index, rgb, trust = project_view(picture, views.cameras[i], mesh, surface, VIEW_FACING)
+    for view, shift in zip(looks, shifts):
+        if view is not None:
+            index, rgb, trust = project(view, surface, VIEW_FACING)
             trust = trust**SHARPNESS
-            total[index] += trust[:, None] * rgb
+            total[index] += trust[:, None] * (rgb + shift)
             weight[index] += trust
         on_view()
     return total / np.maximum(weight, 1e-12)[:, None], weight
 
 
 def overlay_photo(
-    mesh: Mesh, surface: Surface, views: Views, rgb: np.ndarray, weight: np.ndarray
+    surface: Surface, photo: Look | None, rgb: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lay the photo over the blended frames.
 
@@ -103,37 +130,15 @@ def overlay_photo(
         rgb [P, 3], weight [P], and the photo's share [P] in each color.
     """
     share = np.zeros(len(rgb), np.float32)
-    picture = None if views.photo is None else ready_picture(views.photo)
-    if picture is None:
+    if photo is None:
         return rgb, weight, share
-    index, target, trust = project_view(picture, views.cameras[-1], mesh, surface, PHOTO_FACING)
-    rgb = match_colors(rgb, weight, index, target, trust)
+    index, target, trust = project(photo, surface, PHOTO_FACING)
     below = (1 - trust) * weight[index] / (weight[index] + FAINT)
     share[index] = trust / (trust + below)
+    rgb, weight = rgb.copy(), weight.copy()
     rgb[index] += share[index, None] * (target - rgb[index])
-    weight = weight.copy()
     weight[index] = np.maximum(weight[index], trust)
     return rgb, weight, share
-
-
-def match_colors(
-    rgb: np.ndarray, weight: np.ndarray, index: np.ndarray, target: np.ndarray, trust: np.ndarray
-) -> np.ndarray:
-    """Shift the frames' colors so that, where the photo sees well, their mean is the photo's.
-
-    Only a shift: a slope fitted on the few colors of a front would run wild on those of the back.
-
-    Args:
-        rgb: [P, 3] colors from the frames, weight [P] behind them.
-        index: [K] points that the photo sees, target [K, 3] its colors there, trust [K].
-    Returns:
-        [P, 3] in [0, 1].
-    """
-    both = trust * (weight[index] > FAINT)
-    if both.sum() < 100:
-        return rgb.copy()
-    shift = ((target - rgb[index]) * both[:, None]).sum(0) / both.sum()
-    return np.clip(rgb + shift, 0, 1).astype(np.float32)
 
 
 def spread(texture: np.ndarray, filled: np.ndarray) -> np.ndarray:

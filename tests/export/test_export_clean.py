@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 import trimesh
 
-from sv3d_pipe.artifacts import Mesh
+from sv3d_pipe.artifacts import Mesh, Views
+from sv3d_pipe.cameras import orbit
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.evaluate.objects import grey
 from sv3d_pipe.export.clean import clean, drop_bad_faces, orient, simplify, weld
+from sv3d_pipe.train.render import render_views
 
 
 def as_mesh(body: trimesh.Trimesh) -> Mesh:
@@ -23,6 +26,23 @@ def test_debris_goes_and_is_reported():
     assert report["components"] == 1
     assert report["dropped_faces"] == 2 * 320
     assert np.abs(mesh.vertices).max() < 0.51
+
+
+def pictures_of(obj) -> Views:
+    cameras = orbit(np.arange(6) * 60.0, 15.0)
+    return Views(render_views(obj, cameras, 64, supersample=1), cameras)
+
+
+def test_small_parts_that_the_pictures_show_stay():
+    """A small ball before the large one is in the pictures, the one beside it is not; one hides inside."""
+    large, shown = ball(0.3), ball(0.03, (0.36, 0.1, 0), 2)
+    pictures = pictures_of(grey(trimesh.util.concatenate([large, shown])))
+    floating, hidden = ball(0.03, (-0.4, 0, 0), 2), ball(0.03, (0.1, 0, 0), 2)
+    scene = as_mesh(trimesh.util.concatenate([large, shown, floating, hidden]))
+    mesh, report = clean(scene, 20_000, views=pictures)
+    assert (report["components"], report["dropped_components"]) == (2, 2)
+    assert mesh.vertices[:, 0].max() > 0.38 and mesh.vertices[:, 0].min() > -0.31
+    assert clean(scene, 20_000)[1]["components"] == 1
 
 
 def test_a_large_second_part_stays():

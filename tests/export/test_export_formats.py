@@ -1,6 +1,7 @@
 import io
 import json
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from PIL import Image
 
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.export.formats import Asset, encode, encode_glb, normalize, parse_formats
-from sv3d_pipe.export.render import front_view, render_textured
+from sv3d_pipe.export.formats import Asset, encode, encode_glb, normalize, parse_formats, placed
+from sv3d_pipe.export.render import file_views, render_textured
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +60,11 @@ def test_glb_material_is_a_rough_dielectric_with_an_srgb_texture(asset):
 def test_loaded_glb_shows_front_in_front_and_top_on_top(asset, tmp_path):
     path = tmp_path / "mesh.glb"
     path.write_bytes(encode_glb(asset))
-    front = front_view(path, orbit([0.0], 30.0), 96, asset.scale, asset.center)
+    front = file_views(path, orbit([0.0], 30.0), 96, asset.scale, asset.center)[0]
     rows = np.flatnonzero(front[:, 48, 3] > 0.9)
     assert front[rows[-3], 48, :3].argmax() == 0  # red below: the +z side
     assert front[rows[2], 48, :3].argmax() == 1  # green above: the +y side
-    assert front_view(path, orbit([90.0], 0.0), 96)[48, 48, :3].argmax() == 2
+    assert file_views(path, orbit([90.0], 0.0), 96)[0, 48, 48, :3].argmax() == 2
     before = render_textured(asset.world, asset.faces, asset.uv, asset.texture, orbit([0.0], 30.0), 96)[0]
     assert np.abs(front - before).max() < 1e-3
 
@@ -111,15 +112,85 @@ def test_normalize_centers_the_box_and_says_the_way_back():
     assert (scale, center) == (2.0, (2.0, 2.25, 3.25))
 
 
+def test_scale_and_up_axis_are_those_of_the_file(asset, tmp_path):
+    """The box is 1 x 0.5 x 0.5 with its red side on +z; in a z-up file red is on -y and green on +z."""
+    documents = encode(asset, ("glb", "obj", "ply", "stl"), up="z", length=3.0)
+    Asset(**{**asset.__dict__, "documents": documents}).save(tmp_path)
+    for name in ("mesh.glb", "mesh.obj", "mesh.ply", "mesh.stl"):
+        mesh = trimesh.load(tmp_path / name, force="mesh", process=False)
+        assert np.allclose(mesh.extents, (3, 1.5, 1.5), atol=1e-5), name
+    mesh = trimesh.load(tmp_path / "mesh.obj", force="mesh", process=False)
+    color = mesh.visual.to_color().vertex_colors[mesh.faces].mean(1)[:, :3]
+    assert np.allclose(color[mesh.face_normals[:, 1] < -0.5], (200, 0, 0), atol=2)
+    assert np.allclose(color[mesh.face_normals[:, 2] > 0.5], (0, 200, 0), atol=2)
+    assert b"# +z up, -y front" in documents["mesh.obj"]
+    moved = placed(asset, "y", 4.0)
+    assert np.allclose(moved.world, asset.world, atol=1e-6)
+
+
+def test_a_glb_has_y_up_whatever_is_asked(asset):
+    y, z = (encode(asset, ("glb",), up)["mesh.glb"] for up in "yz")
+    assert y == z
+
+
+def test_glb_says_how_its_buffers_are_used(asset):
+    document = glb_document(encode_glb(asset))
+    primitive = document["meshes"][0]["primitives"][0]
+
+    def target(accessor):
+        return document["bufferViews"][document["accessors"][accessor]["bufferView"]]["target"]
+
+    assert target(primitive["indices"]) == 34963  # ELEMENT_ARRAY_BUFFER
+    assert {target(accessor) for accessor in primitive["attributes"].values()} == {34962}  # ARRAY_BUFFER
+    sampler = document["samplers"][document["textures"][0]["sampler"]]
+    assert sampler == {"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}
+    assert document["asset"] == {"version": "2.0", "generator": "img2mesh"}
+
+
+@pytest.mark.parametrize("up", "yz")
+def test_usdz_holds_the_mesh_its_texture_and_axis(asset, tmp_path, up):
+    Usd = pytest.importorskip("pxr.Usd", reason="usd-core is not installed")
+    from pxr import UsdGeom, UsdShade
+
+    path = tmp_path / "mesh.usdz"
+    path.write_bytes(encode(asset, ("usdz",), up, 2.0)["mesh.usdz"])
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        picture = next(name for name in names if name.endswith(".png"))
+        assert names[0].endswith(".usdc")  # the first file is the scene
+        assert all(info.compress_type == zipfile.ZIP_STORED for info in archive.infolist())
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(archive.read(picture)))), asset.texture)
+    stage = Usd.Stage.Open(str(path))
+    assert UsdGeom.GetStageUpAxis(stage) == up.upper()
+    mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/mesh/shape"))
+    points, corners = (
+        np.asarray(mesh.GetPointsAttr().Get()),
+        np.asarray(mesh.GetFaceVertexIndicesAttr().Get()),
+    )
+    body = trimesh.Trimesh(points, corners.reshape(-1, 3), process=False)
+    assert body.is_watertight and np.allclose(body.extents, (2, 1, 1), atol=1e-5)
+    assert body.volume == pytest.approx(2.0, rel=1e-4)
+    st = np.asarray(UsdGeom.PrimvarsAPI(mesh).GetPrimvar("st").Get())
+    assert np.allclose(st, asset.uv[asset.faces.reshape(-1)])
+    material, _ = UsdShade.MaterialBindingAPI(mesh.GetPrim()).ComputeBoundMaterial()
+    assert material.GetPath() == "/mesh/material"
+
+
+def test_missing_usd_is_said_in_one_sentence(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="usdz needs OpenUSD; install it with"):
+        parse_formats("glb,usdz")
+
+
 def test_format_lists():
     assert parse_formats("glb") == ("glb",)
     assert parse_formats(" OBJ, .glb,obj ") == ("obj", "glb")
 
 
 @pytest.mark.parametrize(
-    "text, word", [("fbx", "'fbx'"), ("glb,usdz", "'usdz'"), ("", "No mesh format"), (",", "No")]
+    "text, word", [("fbx", "'fbx'"), ("glb,usdx", "'usdx'"), ("", "No mesh format"), (",", "No")]
 )
 def test_unknown_formats_name_the_choices(text, word):
-    with pytest.raises(UserError, match="glb, obj, ply, stl") as caught:
+    with pytest.raises(UserError, match="glb, obj, ply, stl, usdz") as caught:
         parse_formats(text)
     assert word in str(caught.value)

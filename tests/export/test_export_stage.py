@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import json
 
 import numpy as np
@@ -11,7 +12,7 @@ from sv3d_pipe.config import ExportConfig
 from sv3d_pipe.context import Context
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.export import export
-from sv3d_pipe.export.render import front_view
+from sv3d_pipe.export.render import file_views
 from sv3d_pipe.export.turntable import N_TURNS
 from sv3d_pipe.train.render import render_views
 
@@ -58,12 +59,12 @@ def test_metrics_are_plain_and_lead_with_the_front_view(exported, cube_input):
     assert metrics["components"] == 1 and metrics["watertight"]
     photo = cube_input[1].photo
     transform = metrics["transform"]
-    seen = front_view(
-        folder / "mesh.glb", cube_input[1].cameras[-1], 192, transform["scale"], transform["center"]
-    )
+    place = (transform["scale"], transform["center"])
+    seen = file_views(folder / "mesh.glb", cube_input[1].cameras[-1], 192, *place)[0]
     error = seen[..., :3] * seen[..., 3:] - seen[..., 3:] - photo[..., :3] * photo[..., 3:] + photo[..., 3:]
     assert metrics["front_psnr_db"] == pytest.approx(-10 * np.log10((error**2).mean()), abs=0.01)
     assert metrics["front_psnr_db"] > 26
+    assert metrics["views_psnr_size"] == 64 and metrics["views_psnr_db"] > 22
 
 
 def test_each_side_has_its_color(exported):
@@ -73,7 +74,7 @@ def test_each_side_has_its_color(exported):
         (90, 0): (1, 0, 0), (270, 0): (0, 1, 1), (0, 80): (0, 1, 0), (0, 0): (0, 0, 1), (180, 0): (1, 1, 0)
     }  # fmt: skip
     for (azimuth, elevation), rgb in views.items():
-        center = front_view(folder / "mesh.glb", orbit([azimuth], elevation, 4.0), 64)[32, 32]
+        center = file_views(folder / "mesh.glb", orbit([azimuth], elevation, 4.0), 64)[0, 32, 32]
         assert np.abs(center[:3] - rgb).max() < 0.15, (azimuth, elevation)
 
 
@@ -83,9 +84,42 @@ def test_the_mesh_is_normalized(exported):
     assert np.allclose(mesh.bounds, [[-0.5] * 3, [0.5] * 3], atol=1e-5)
 
 
+def test_scale_and_up_axis_reach_the_files_and_the_record(cube_input):
+    config = dataclasses.replace(SMALL, scale=20.0, up="z", format="stl,glb", turntable=False)
+    context = Context()
+    asset, metrics = export.export_mesh(config, *cube_input, context)
+    assert context.warnings == []
+    for kind in ("stl", "glb"):
+        body = trimesh.load(io.BytesIO(asset.documents[f"mesh.{kind}"]), file_type=kind, force="mesh")
+        assert np.allclose(body.extents, 20, atol=1e-4)
+    assert metrics["transform"]["scale"] == pytest.approx(0.6 / 20)
+    assert metrics["front_psnr_db"] > 26  # the file found its way back to the cameras
+
+
+def test_z_up_on_a_glb_alone_is_said_to_do_nothing(cube_input):
+    context = Context()
+    export.export_mesh(dataclasses.replace(SMALL, up="z", turntable=False), *cube_input, context)
+    assert len(context.warnings) == 1 and "glTF" in context.warnings[0]
+
+
+def test_an_open_mesh_is_closed_on_request(cube_input):
+    mesh, views = cube_input
+    front = (mesh.vertices[mesh.faces][..., 2] > 0.299).all(1)
+    center = mesh.vertices[mesh.faces].mean(1)
+    hole = front & (np.abs(center[:, :2] - (0.05, 0)).max(1) < 0.08)
+    opened = dataclasses.replace(mesh, faces=mesh.faces[~hole])
+    assert hole.sum() > 0
+    for watertight in (False, True):
+        config = dataclasses.replace(SMALL, watertight=watertight, turntable=False)
+        asset, metrics = export.export_mesh(config, opened, views, Context())
+        body = trimesh.load(io.BytesIO(asset.documents["mesh.glb"]), file_type="glb", force="mesh")
+        body.merge_vertices(merge_tex=True, merge_norm=True)
+        assert body.is_watertight == metrics["watertight"] == watertight
+
+
 def test_unknown_format_stops_before_any_work(monkeypatch, cube_input):
     monkeypatch.setattr(export, "clean", lambda *_: pytest.fail("work began"))
-    with pytest.raises(UserError, match="glb, obj, ply, stl"):
+    with pytest.raises(UserError, match="glb, obj, ply, stl, usdz"):
         export.export_mesh(dataclasses.replace(SMALL, format="fbx"), *cube_input, Context())
 
 

@@ -5,7 +5,7 @@ import trimesh
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.export.diffusion import diffuse
-from sv3d_pipe.export.projection import Surface, occlusion_distance, project_view, ready_picture
+from sv3d_pipe.export.projection import Surface, look, occlusion_distance, project, ready_picture
 from sv3d_pipe.export.render import render_textured
 from sv3d_pipe.export.sampling import sample_texture
 from sv3d_pipe.export.texture import bake, spread
@@ -126,7 +126,7 @@ def test_hidden_and_averted_points_are_not_seen():
     points = np.array([[0, 0, 0.31], [0, 0, 0.01], [0.27, 0, 0.01], [0.27, 0, -0.01]], np.float32)
     picture = ready_picture(np.ones((64, 64, 4), np.float32))
     camera = orbit([0.0], 0.0)
-    index, rgb, trust = project_view(picture, camera, mesh, Surface(points, normal, normal), (0.1, 0.4))
+    index, rgb, trust = project(look(picture, camera, mesh), Surface(points, normal, normal), (0.1, 0.4))
     assert index.tolist() == [0, 2]
     assert np.allclose(trust, 1) and np.allclose(rgb, 1)
 
@@ -136,11 +136,13 @@ def test_a_side_that_turns_away_is_not_painted_round_the_crease():
     point = np.array([[0.3, 0, 0.299]], np.float32)
     smooth, flat = np.float32([[0.7071, 0, 0.7071]]), np.float32([[1, 0, 0]])
     picture = ready_picture(np.ones((64, 64, 4), np.float32))
-    look = lambda azimuth: project_view(  # noqa: E731
-        picture, orbit([azimuth], 0.0), mesh, Surface(point, smooth, flat), (0.1, 0.4)
-    )[0]
-    assert len(look(0.0)) == 0
-    assert len(look(45.0)) == 1
+
+    def seen(azimuth):
+        view = look(picture, orbit([azimuth], 0.0), mesh)
+        return len(project(view, Surface(point, smooth, flat), (0.1, 0.4))[0])
+
+    assert seen(0.0) == 0
+    assert seen(45.0) == 1
 
 
 def views_of(mesh: Mesh, size: int) -> Views:
@@ -188,6 +190,18 @@ def test_frames_take_the_photo_s_exposure(ball):
     bright = np.concatenate([dark[-1, ..., :3] + 0.1, dark[-1, ..., 3:]], -1)
     paint = bake(mesh, surface, Views(dark, views.cameras, bright), SIZE)
     assert np.abs(paint.texture / 255.0 - 0.5).max() < 0.02
+
+
+def test_frames_of_different_tints_leave_no_seams(ball):
+    """Every other frame is darker: the texture is as the photo, where it does not see too."""
+    mesh, surface, views = ball
+    gray = np.concatenate([views.rgba[..., :3] * 0 + 0.6, views.rgba[..., 3:]], -1)
+    photo = gray[-1].copy()
+    gray[::2, ..., :3] -= np.float32((0.2, 0.1, 0))
+    paint = bake(mesh, surface, Views(gray, views.cameras, photo), SIZE)
+    low = np.abs(surface.interpolate(mesh.vertices)[:, 1]) < 0.35
+    baked = paint.texture[surface.rows, surface.columns][low] / 255
+    assert np.abs(baked - 0.6).max() < 0.03
 
 
 def test_unseen_texels_take_the_color_around_them(ball):

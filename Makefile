@@ -2,14 +2,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test install lint mini clean
+.PHONY: demo test validate install lint mini clean
 
 demo: install  ## a photo to a textured mesh, about two minutes
 	$(BIN)/img2mesh examples/bird.png --preset draft
 	@echo "Open out/bird/5-export/mesh.glb in any 3D viewer, or look at contact_sheet.png beside it."
 
-test: install  ## the whole test suite
+test: install .venv/node  ## the whole test suite
 	$(BIN)/python -m pytest
+
+validate: install .venv/node  ## 20 exported files before the Khronos glTF validator; needs npm
+	$(BIN)/python -m pytest -rs tests/export/test_export_validator.py
+
+.venv/node: .venv/installed  # the validator, where npm can fetch it; its test skips without
+	-npm install --silent --no-audit --no-fund --prefix $@ gltf-validator
 
 install: .venv/installed
 

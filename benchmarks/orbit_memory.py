@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler
+from full_size import full_size
 from rich.console import Console
 from rich.table import Table
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -31,34 +32,7 @@ from sv3d_pipe.orbit.plan import GB, MARGIN, TILE, Load, candidates
 from sv3d_pipe.orbit.unet import StableVideo3DUNet
 
 FRAMES, LATENT, SIZE = 21, 72, 576
-ATTENTION = (True, True, True, False)
-UNET = {
-    "sample_size": LATENT,
-    "down_block_types": ["CrossAttn" * a + "DownBlockSpatioTemporal" for a in ATTENTION],
-    "up_block_types": ["CrossAttn" * a + "UpBlockSpatioTemporal" for a in reversed(ATTENTION)],
-    "block_out_channels": [320, 640, 1280, 1280],
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 1280,
-    "layers_per_block": 2,
-    "cross_attention_dim": 1024,
-    "num_attention_heads": [5, 10, 20, 20],
-}
-VAE = {
-    "block_out_channels": [128, 256, 512, 512],
-    "down_block_types": ["DownEncoderBlock2D"] * 4,
-    "up_block_types": ["UpDecoderBlock2D"] * 4,
-    "layers_per_block": 2,
-    "latent_channels": 4,
-    "use_post_quant_conv": False,
-}
-CLIP = {
-    "hidden_size": 1280,
-    "intermediate_size": 5120,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 16,
-    "patch_size": 14,
-    "projection_dim": 1024,
-}
+UNET, VAE, CLIP = full_size().values()
 
 
 class Alive(TorchDispatchMode):

@@ -42,7 +42,9 @@ def paint(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, d
     own = pipeline.config
     config = replace(config, steps=config.steps or own.steps, guidance=config.guidance or own.guidance)
     if config.guidance < 1:
-        raise UserError(f"orbit.guidance must be at least 1, or 0 for the model's own, not {config.guidance}.")
+        raise UserError(
+            f"orbit.guidance must be at least 1, or 0 for the model's own, not {config.guidance}."
+        )
     size = frame_size(config, pipeline)
     kind = "given" if config.azimuths or config.elevations else config.kind
     if not pipeline.takes_pose and kind != "static":

@@ -98,7 +98,9 @@ def seen_at(views: Views, size: int) -> np.ndarray:
         return views.seen
     import cv2
 
-    shrunk = [cv2.resize(s.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) for s in views.seen]
+    shrunk = [
+        cv2.resize(s.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) for s in views.seen
+    ]
     return np.stack(shrunk) > 0.999
 
 

@@ -52,7 +52,6 @@ def test_metric_is_the_models_own_last_frame(model):
         photo.rgba,
         *orbit_angles("sine", 10.0, 30.0),
         num_inference_steps=3,
-        
         generator=torch.Generator().manual_seed(7),  # the seed itself, as in the released code
     ).own_last_frame
     expected = psnr(own[None], resize_rgba(photo.rgba, 8)[None])[0]

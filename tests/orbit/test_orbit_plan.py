@@ -1,6 +1,5 @@
 """Memory plans: arithmetic by hand, the choice, and what happens when memory runs out all the same."""
 
-
 import numpy as np
 import pytest
 import torch

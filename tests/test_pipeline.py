@@ -16,7 +16,7 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.pipeline import CAPTURE_ROAD, ROAD
 from sv3d_pipe.progress import Reporter
 from sv3d_pipe.road import Road
-from sv3d_pipe.workspace import CAPTURE_STAGES, STAGES, Workspace
+from sv3d_pipe.workspace import STAGES, Workspace
 
 MESH = "export(orbit(P()),refine(P(),orbit(P()),nerf(orbit(P()))))"
 
@@ -54,10 +54,10 @@ def test_the_road_has_the_stages_in_the_order_of_the_workspace():
 
 
 def test_a_capture_takes_the_place_of_prep_and_orbit():
-    assert tuple(stage.name for stage in CAPTURE_ROAD) == CAPTURE_STAGES
+    assert tuple(stage.name for stage in CAPTURE_ROAD) == ("capture", "nerf", "refine", "export")
     assert [stage.work for stage in CAPTURE_ROAD[1:]] == [stage.work for stage in ROAD[2:]]
     for index, stage in enumerate(CAPTURE_ROAD):
-        assert set(stage.takes) <= set(CAPTURE_STAGES[:index])
+        assert set(stage.takes) <= set(("capture", "nerf", "refine", "export")[:index])
 
 
 def test_a_run_works_through_all_stages_with_artifacts_from_memory(go, fake):

@@ -137,6 +137,11 @@ def test_whatever_does_not_fit_is_named_in_one_line(state, tmp_path, change, say
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors"]
 
 
+def test_heads_must_divide_the_width(tiny_checkpoint, tmp_path):
+    with pytest.raises(UserError, match="64 channels wide, which its heads of 80 do not divide"):
+        to_folder(tiny_checkpoint, tmp_path / "out")
+
+
 def test_files_that_are_no_checkpoints(tiny_checkpoint, tmp_path):
     data = tiny_checkpoint.read_bytes()
     files = {

@@ -108,9 +108,18 @@ def unet_config(shapes: Mapping[str, tuple[int, ...]], head_width: int) -> dict:
         "projection_class_embeddings_input_dim": shapes[f"{UNET}label_emb.0.0.weight"][1],
         "layers_per_block": layers,
         "cross_attention_dim": shapes[middle][1],
-        "num_attention_heads": [width // head_width for width in channels],
+        "num_attention_heads": [_heads(width, head_width) for width in channels],
         "num_frames": 21,
     }
+
+
+def _heads(width: int, head_width: int) -> int:
+    if width % head_width:
+        raise UserError(
+            f"A network of this checkpoint is {width} channels wide, which its heads of {head_width} do not divide;"
+            " this is not one of the released SV3D models."
+        )
+    return width // head_width
 
 
 def _downsamples(shapes: Mapping[str, tuple[int, ...]], block: int) -> bool:
@@ -149,7 +158,7 @@ def clip_config(shapes: Mapping[str, tuple[int, ...]], head_width: int) -> dict:
         "hidden_size": width,
         "intermediate_size": shapes[f"{CLIP}transformer.resblocks.0.mlp.c_fc.weight"][0],
         "num_hidden_layers": layers,
-        "num_attention_heads": width // head_width,
+        "num_attention_heads": _heads(width, head_width),
         "patch_size": patch,
         "image_size": round((positions - 1) ** 0.5) * patch,
         "projection_dim": shapes[f"{CLIP}proj"][1],

@@ -97,7 +97,7 @@ def _setting(name: str) -> tuple[Any, Any, Any]:
     kind = typing.get_type_hints(settings)[key]
     flag = f"--{key.replace('_', '-')}"
     declared = f"{flag}/--no-{key.replace('_', '-')}" if kind is bool else flag
-    help = f"{spec.metadata['help']} ({_defaults(name)})"
+    help = spec.metadata["help"] + (f" ({_defaults(name)})" if spec.default != "" else "")
     limits = (
         {"min": spec.metadata["at_least"], "max": spec.metadata["at_most"]} if kind in (int, float) else {}
     )

@@ -176,6 +176,18 @@ def test_usdz_holds_the_mesh_its_texture_and_axis(asset, tmp_path, up):
     assert material.GetPath() == "/mesh/material"
 
 
+def test_openusd_s_own_validators_find_nothing(asset, tmp_path):
+    validation = pytest.importorskip("pxr.UsdValidation", reason="usd-core is not installed, or is older")
+    from pxr import Usd
+
+    path = tmp_path / "mesh.usdz"
+    path.write_bytes(encode(asset, ("usdz",))["mesh.usdz"])
+    validators = validation.ValidationRegistry().GetOrLoadAllValidators()
+    assert len(validators) > 10
+    errors = validation.ValidationContext(validators).Validate(Usd.Stage.Open(str(path)))
+    assert [error.GetMessage() for error in errors] == []
+
+
 def test_missing_usd_is_said_in_one_sentence(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="usdz needs OpenUSD; install it with"):

@@ -1,0 +1,74 @@
+"""How well does export paint, given the true shape? PSNR of the exported file against its own pictures.
+
+Each object is photographed on the sine orbit (21 views of --size, the last one also as a photo of 576), its
+own mesh is exported with a texture baked from these pictures, and the GLB, read back from its file, is
+seen from the same cameras. On white, range [0, 1].
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from sv3d_pipe.artifacts import Mesh, on_white, save_png
+from sv3d_pipe.config import ExportConfig, OrbitConfig
+from sv3d_pipe.context import Context
+from sv3d_pipe.evaluate.images import psnr
+from sv3d_pipe.evaluate.objects import Angles, find_objects, place, true_views
+from sv3d_pipe.export.export import export_mesh
+from sv3d_pipe.export.render import file_views
+from sv3d_pipe.train.render import render_views
+
+PHOTO_SIZE = 576
+
+
+def measure(path: Path, size: int, config: ExportConfig, folder: Path) -> dict:
+    """Export one object; its scores. Writes the GLB and a strip: photo, the same view of the file, 4 x error."""
+    obj = place(path)
+    views = true_views(obj, Angles.of(OrbitConfig()), size)
+    photo = render_views(obj, views.cameras[-1], PHOTO_SIZE)[0]
+    gray = np.full((len(obj.vertices), 3), 0.5, np.float32)
+    mesh, views = Mesh(obj.vertices, obj.faces, gray), replace(views, photo=photo)
+    asset, metrics = export_mesh(config, mesh, views, Context())
+    glb = folder / f"{path.stem}.glb"
+    glb.write_bytes(asset.documents["mesh.glb"])
+    place_back = (metrics["transform"]["scale"], metrics["transform"]["center"])
+    around = psnr(file_views(glb, views.cameras, size, *place_back), views.rgba)
+    front = on_white(file_views(glb, views.cameras[-1], PHOTO_SIZE, *place_back)[0])
+    error = 4 * np.abs(front - on_white(photo))
+    save_png(folder / f"{path.stem}.png", np.concatenate([on_white(photo), front, error], 1))
+    return {
+        "front_db": metrics["front_psnr_db"],
+        "views_db": float(around.mean()),
+        "worst_view_db": float(around.min()),
+        "faces": metrics["faces"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--objects", type=Path, required=True, help="folder of textured meshes")
+    parser.add_argument("--ids", nargs="*", default=[], help="patterns such as gso_*")
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--size", type=int, default=256, help="side of the views")
+    parser.add_argument("--texture", type=int, default=1024)
+    parser.add_argument("--out", type=Path, default=Path("out/texture"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    config = ExportConfig(texture=options.texture, turntable=False)
+    rows = {}
+    for name, path in find_objects(options.objects, tuple(options.ids), options.limit).items():
+        rows[name] = measure(path, options.size, config, options.out)
+        print(name, *(f"{key} {value:.1f}" for key, value in rows[name].items()), flush=True)
+    for key in ("front_db", "views_db", "worst_view_db"):
+        values = np.array([row[key] for row in rows.values()])
+        print(f"{key}: median {np.median(values):.1f}, mean {values.mean():.1f}, worst {values.min():.1f}")
+    (options.out / "texture.json").write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ validate: install .venv/node  ## 20 exported files before the Khronos glTF valid
 	$(BIN)/python -m pytest -rs tests/export/test_export_validator.py
 
 .venv/node: .venv/installed  # the validator, where npm can fetch it; its test skips without
-	-npm install --silent --no-audit --no-fund --fetch-retries 0 --fetch-timeout 20000 --prefix $@ gltf-validator
+	-npm install --silent --no-audit --no-fund --fetch-retries 0 --fetch-timeout 20000 --prefix $@ gltf-validator@2.0.0-dev.3.10
 
 install: .venv/installed
 

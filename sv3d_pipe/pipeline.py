@@ -126,16 +126,16 @@ def _shape(road: Road) -> dict[str, str]:
 
 ROAD = (
     Stage("prep", 1, (), _prep, _load("Photo"), _photo_content),
-    Stage("orbit", 1, ("prep",), _orbit, _load("Views"), _model),
-    Stage("nerf", 1, ("orbit",), _nerf, _load("Field")),
-    Stage("refine", 1, ("prep", "orbit", "nerf"), _refine, _load("Mesh"), _shape),
-    Stage("export", 1, ("orbit", "refine"), _export, lambda folder: folder),
+    Stage("orbit", 2, ("prep",), _orbit, _load("Views"), _model),
+    Stage("nerf", 2, ("orbit",), _nerf, _load("Field")),
+    Stage("refine", 2, ("prep", "orbit", "nerf"), _refine, _load("Mesh"), _shape),
+    Stage("export", 2, ("orbit", "refine"), _export, lambda folder: folder),
 )
 CAPTURE_ROAD = (
     Stage("capture", 1, (), _capture, _load("Views"), _capture_content),
-    Stage("nerf", 1, ("capture",), _nerf, _load("Field")),
-    Stage("refine", 1, ("capture", "nerf"), _refine, _load("Mesh"), _shape),
-    Stage("export", 1, ("capture", "refine"), _export, lambda folder: folder),
+    Stage("nerf", 2, ("capture",), _nerf, _load("Field")),
+    Stage("refine", 2, ("capture", "nerf"), _refine, _load("Mesh"), _shape),
+    Stage("export", 2, ("capture", "refine"), _export, lambda folder: folder),
 )
 
 

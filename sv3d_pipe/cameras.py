@@ -83,7 +83,7 @@ class Cameras:
             the viewing axis (positive in front of the camera).
         """
         w2c = self.w2c
-        camera = np.einsum("nij,pj->npi", w2c[:, :3, :3], points) + w2c[:, None, :3, 3]
+        camera = points @ w2c[:, :3, :3].transpose(0, 2, 1) + w2c[:, None, :3, 3]
         depth = -camera[..., 2]
         scale = self.focal(size) / depth
         xy = np.stack([camera[..., 0] * scale, -camera[..., 1] * scale], -1) + size / 2

@@ -16,6 +16,9 @@ from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.raster import Raster
 
 
+MOST_PIECES = 8192  # of one edge: more than the diagonal of any picture
+
+
 @dataclass(frozen=True)
 class Topology:
     """The edges of a mesh that two faces share.
@@ -45,12 +48,12 @@ def face_normals(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
     return torch.linalg.cross(b - a, c - a)
 
 
-def project(points: torch.Tensor, view: torch.Tensor, cameras: Cameras, size: int) -> torch.Tensor:
-    """Pixel coordinates [P, 2] of points [P, 3], each in its own view [P]; differentiable in the points."""
-    w2c = torch.from_numpy(cameras.w2c).to(points)[view]  # [P, 4, 4]
-    local = (w2c[:, :3, :3] @ points[..., None])[..., 0] + w2c[:, :3, 3]
-    scale = cameras.focal(size) / -local[:, 2:]
-    return torch.stack([local[:, 0], -local[:, 1]], -1) * scale + size / 2
+def project(points: torch.Tensor, cameras: Cameras, size: int) -> torch.Tensor:
+    """Pixel coordinates [N, P, 2] of points [P, 3] in each of N views; differentiable in the points."""
+    w2c = torch.from_numpy(cameras.w2c).to(points)  # [N, 4, 4]
+    local = points @ w2c[:, :3, :3].mT + w2c[:, None, :3, 3]  # [N, P, 3]
+    scale = cameras.focal(size) / -local[..., 2:]
+    return torch.cat([local[..., :1], -local[..., 1:2]], -1) * scale + size / 2
 
 
 def coverage(
@@ -72,31 +75,33 @@ def coverage(
     """
     factor = raster.face_ids.shape[-1] // size
     pooled = torch.nn.functional.avg_pool2d(raster.covered.float()[:, None], factor)[:, 0]
+    xy = project(vertices, cameras, size).flatten(0, 1)  # [N * V, 2]
     with torch.no_grad():
-        a, b, view, share, length = _outline_pieces(vertices, faces, topology, cameras, size * factor)
-        start, end = (project(vertices[corner], view, cameras, size) for corner in (a, b))
+        ends, share, length = _outline_pieces(vertices, faces, topology, cameras, xy * factor)
+        view = ends[:, 0] // len(vertices)
+        start, end = xy[ends[:, 0]], xy[ends[:, 1]]
         along = torch.nn.functional.normalize(end - start, dim=-1)
         outward = torch.stack([-along[:, 1], along[:, 0]], -1)  # pixel rows grow downward
         middle = torch.lerp(start, end, share)
         pixel = middle.floor().long()
         beyond = ((middle + outward / factor) * factor).floor().long()
         kept = _inside(pixel, size) & ~_at(raster.covered, view, beyond)
-    a, b, view, share, outward, pixel = (x[kept] for x in (a, b, view, share, outward, pixel))
-    start, end = (project(vertices[corner], view, cameras, size) for corner in (a, b))
-    swept = ((torch.lerp(start, end, share) * outward).sum(-1)) * (length[kept] / factor)
+    ends, view, share, outward, pixel = (x[kept] for x in (ends, view, share, outward, pixel))
+    middle = torch.lerp(xy[ends[:, 0]], xy[ends[:, 1]], share)  # this time with a gradient
+    swept = (middle * outward).sum(-1) * (length[kept] / factor)
     index = (view * size + pixel[:, 1]) * size + pixel[:, 0]
     change = torch.zeros(pooled.numel(), device=vertices.device).index_add(0, index, swept - swept.detach())
     return pooled + change.view_as(pooled)
 
 
 def _outline_pieces(
-    vertices: torch.Tensor, faces: torch.Tensor, topology: Topology, cameras: Cameras, fine: int
-) -> tuple[torch.Tensor, ...]:
-    """Edges between front and back, cut into pieces of at most one pixel of a fine x fine image.
+    vertices: torch.Tensor, faces: torch.Tensor, topology: Topology, cameras: Cameras, xy: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Edges between front and back, cut into pieces of at most one unit of xy [N * V, 2].
 
     Returns:
-        start and end vertex of the piece's edge [P], turning with its front face; view [P]; the
-        piece's middle as a share of the edge [P, 1]; its length in fine pixels [P].
+        the two ends [P, 2] of the piece's edge, rows of xy, turning with its front face; the
+        piece's middle as a share of the edge [P, 1]; its length [P].
     """
     normals = face_normals(vertices, faces)
     origins = torch.from_numpy(cameras.origins).to(vertices)
@@ -104,16 +109,13 @@ def _outline_pieces(
     first, second = front[:, topology.faces[:, 0]], front[:, topology.faces[:, 1]]
     view, edge = (first != second).nonzero(as_tuple=True)
     ends = topology.edges[edge]
-    ends = torch.where(first[view, edge][:, None], ends, ends.flip(-1))
-    span = project(vertices[ends[:, 0]], view, cameras, fine) - project(
-        vertices[ends[:, 1]], view, cameras, fine
-    )
-    whole = span.norm(dim=-1)
-    pieces = whole.ceil().clamp(1, 4 * fine).long()
+    ends = torch.where(first[view, edge][:, None], ends, ends.flip(-1)) + view[:, None] * len(vertices)
+    whole = (xy[ends[:, 0]] - xy[ends[:, 1]]).norm(dim=-1)
+    pieces = whole.ceil().clamp(1, MOST_PIECES).long()
     owner = torch.arange(len(pieces), device=pieces.device).repeat_interleave(pieces)
     number = torch.arange(len(owner), device=pieces.device) - (pieces.cumsum(0) - pieces)[owner]
     share = (number + 0.5) / pieces[owner]
-    return ends[owner, 0], ends[owner, 1], view[owner], share[:, None], (whole / pieces)[owner]
+    return ends[owner], share[:, None], (whole / pieces)[owner]
 
 
 def _inside(pixel: torch.Tensor, size: int) -> torch.Tensor:

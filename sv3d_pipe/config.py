@@ -135,7 +135,15 @@ class RefineConfig:
     views_per_step: int = option(4, "Views rendered in each step.", at_least=1, at_most=21)
     learning_rate: float = option(0.03, "Adam's learning rate, in grid cells for the geometry.", at_least=0)
     photo_weight: float = option(3.0, "Weight of the photo beside each other view of a step.", at_least=0.01)
-    mask_weight: float = option(1.0, "Weight of the silhouette loss.", at_least=0)
+    view_falloff: float = option(
+        0.0,
+        "How much seldomer views far from the photo are looked at: 0 all alike, 1 the one behind never.",
+        at_least=0,
+        at_most=1,
+    )
+    mask_weight: float = option(
+        0.25, "Weight of the silhouette loss: squared differences per pixel of the object.", at_least=0
+    )
     color_weight: float = option(1.0, "Weight of the colour loss.", at_least=0)
     lighting: bool = option(False, "Explain shading by 24 spherical lights instead of surface color.")
     light_weight: float = option(
@@ -219,10 +227,10 @@ class Config:
 PRESETS: dict[str, dict[str, Any]] = {
     "draft": {},
     "standard": {
-        "nerf.steps": 2000,
+        "nerf.steps": 1200,
         "nerf.surface": 160,
-        "refine.steps": 400,
-        "refine.grid": 80,
+        "refine.steps": 200,
+        "refine.grid": 96,
         "refine.learning_rate": 0.02,
         "export.texture": 2048,
     },

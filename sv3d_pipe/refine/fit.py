@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sv3d_pipe.artifacts import Field, Mesh, Views
+from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.config import RefineConfig
 from sv3d_pipe.context import Context
 from sv3d_pipe.errors import UserError
@@ -101,11 +102,14 @@ class _Fit:
         frames = np.stack([shrink(frame, size) for frame in views.rgba])
         self.frames = torch.from_numpy(frames).to(context.device)  # [N, S, S, 4]
         self.seen = torch.from_numpy(seen_at(views, size)).to(context.device)  # [N, S, S]
+        self.object_share = max(float(self.frames[..., 3].mean()), 1e-3)  # of the pictures' area
         photo = views.rgba[-1] if views.photo is None else views.photo
         photo = shrink(photo, min(photo.shape[0], config.render))
         self.photo = torch.from_numpy(photo)[None].to(context.device)  # [1, P, P, 4]
         self.photo_seen = self.seen[-1:] if views.photo is None else torch.ones_like(self.photo[..., 0]) > 0
         self.photo_weight = 1.0 if views.photo is None else config.photo_weight  # a capture has no photo
+        falloff = 0.0 if views.photo is None else config.view_falloff
+        self.trust = torch.from_numpy(view_trust(views.cameras, falloff)).to(context.device)  # [N - 1]
         self.generator = context.generator("refine")
         self.light = Lighting().to(context.device) if config.lighting else None
         groups = [(self.solid, config.learning_rate), (albedo, ALBEDO_LEARNING_RATE)]
@@ -167,8 +171,7 @@ class _Fit:
     def _picture_loss(self, vertices, faces, topology) -> tuple[torch.Tensor, float]:
         """Mask and color losses of the photo and of some random views, and the IoU of all their masks."""
         others = min(self.config.views_per_step - 1, len(self.cameras) - 1)
-        order = torch.randperm(len(self.cameras) - 1, generator=self.generator, device=self.generator.device)
-        chosen = order[:others].tolist()
+        chosen = torch.multinomial(self.trust, others, generator=self.generator).tolist() if others else []
         groups = [(self.cameras[-1], self.photo, self.photo_seen, self.photo_weight)]
         if chosen:
             groups.append((self.cameras[chosen], self.frames[chosen], self.seen[chosen], others))
@@ -177,6 +180,7 @@ class _Fit:
         for cameras, target, seen, weight in groups:
             picture = draw(vertices, faces, topology, look, cameras, target.shape[1])
             mask = mask_loss(torch.where(seen, picture.coverage, target[..., 3]), target[..., 3])
+            mask = mask / self.object_share
             color = color_loss(picture.rgb, picture.coverage, target)
             share = weight / (others + self.photo_weight)
             total = total + share * (self.config.mask_weight * mask + self.config.color_weight * color)
@@ -262,6 +266,17 @@ class _Fit:
             self.light.load_state_dict(state["light"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
+
+
+def view_trust(cameras: Cameras, falloff: float) -> np.ndarray:
+    """[N - 1] float32: how often each view but the last is looked at, in proportion.
+
+    1 - falloff * (1 - cos) / 2, with the angle between the view and the last one, the photo's; never below
+    1 %, so that no view is left out for good.
+    """
+    toward = cameras.origins / np.linalg.norm(cameras.origins, axis=-1, keepdims=True)
+    cosine = toward[:-1] @ toward[-1]
+    return np.maximum(1 - falloff * (1 - cosine) / 2, 0.01).astype(np.float32)
 
 
 def _mask(picture: Picture, normals: torch.Tensor, origins: torch.Tensor) -> torch.Tensor:

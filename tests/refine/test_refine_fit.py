@@ -14,7 +14,7 @@ from sv3d_pipe.context import Checkpoint, Context
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.raster import rasterize
-from sv3d_pipe.refine.fit import refine_from, refine_mesh
+from sv3d_pipe.refine.fit import refine_from, refine_mesh, view_trust
 from sv3d_pipe.refine.losses import anchor_loss, color_loss, normal_loss, smooth_loss
 from sv3d_pipe.refine.silhouette import Topology
 from sv3d_pipe.refine.solid import largest_components
@@ -191,3 +191,10 @@ def test_small_pieces_are_dropped():
     )
     assert dropped == 1
     assert len(faces) == len(large.faces)
+
+
+def test_views_are_trusted_less_the_farther_they_are_from_the_photo():
+    cameras = orbit(np.array([180.0, 90.0, 10.0, 0.0]), 0.0)
+    assert view_trust(cameras, 0.0) == pytest.approx([1, 1, 1])
+    assert view_trust(cameras, 0.8) == pytest.approx([0.2, 0.6, 1 - 0.4 * (1 - np.cos(np.radians(10)))], abs=1e-5)
+    assert view_trust(cameras, 1.0)[0] == pytest.approx(0.01)

@@ -105,7 +105,8 @@ def table(rows: dict[str, dict], names: list[str]) -> str:
     lines = ["| variant | CD | IoU | CD better than as it is on | core-seconds |", "|---|---|---|---|---|"]
     for name in ["nerf", *names]:
         cd, iou, seconds = (
-            np.array([row[name].get(key, np.nan) for row in rows.values()]) for key in ("cd", "iou", "seconds")
+            np.array([row[name].get(key, np.nan) for row in rows.values()])
+            for key in ("cd", "iou", "seconds")
         )
         default = np.array([row["as it is"]["cd"] for row in rows.values()])
         better = f"{(cd < default).sum()} of {len(cd)}"

@@ -24,7 +24,8 @@ from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.evaluate.images import decibels
 from sv3d_pipe.evaluate.suite import resumed
 from sv3d_pipe.orbit.models import identity, load_pipeline
-from sv3d_pipe.train.render import load_object, render_views
+from sv3d_pipe.render.objects import load_object
+from sv3d_pipe.render.views import render_views
 
 ELEVATION_DEG = 10.0
 EULER, DPM = (12, 16, 20, 25, 50), (12, 16, 20, 25)

@@ -31,7 +31,7 @@ from sv3d_pipe.evaluate.sheet import strip
 from sv3d_pipe.evaluate.suite import Options, Suite, run_suite, tables
 from sv3d_pipe.evaluate.tables import Row
 from sv3d_pipe.naming import IMAGE_SUFFIXES
-from sv3d_pipe.train.render import render_views
+from sv3d_pipe.render.views import render_views
 
 STAGES = ("1-prep", "2-orbit", "3-nerf", "4-refine", "5-export")
 FACES = (2_000, 200_000)

@@ -21,7 +21,7 @@ from sv3d_pipe.evaluate.images import psnr
 from sv3d_pipe.evaluate.objects import Angles, find_objects, place, true_views
 from sv3d_pipe.export.export import export_mesh
 from sv3d_pipe.export.render import file_views
-from sv3d_pipe.train.render import render_views
+from sv3d_pipe.render.views import render_views
 
 PHOTO_SIZE = 576
 

@@ -210,12 +210,15 @@ class Image2Mesh:
         return road.run(start, until, force_from)
 
     def check(self, start: str = "prep", until: str = "export") -> None:
-        """Raise UserError now for what would fail in the middle of the road: no such device or model."""
+        """Raise UserError now for what would fail in the middle of the road: device, model, a library."""
+        from sv3d_pipe.export.extras import require_libraries
         from sv3d_pipe.orbit.models import find_model
 
         if start in STAGES and until in STAGES:
             if "orbit" in STAGES[STAGES.index(start) : STAGES.index(until) + 1]:
                 find_model(self.config.orbit.model)
+        if until == "export":
+            require_libraries(self.config.export)
         check_device_name(self.device)
         if self.device not in ("auto", "cpu"):  # looking for the others imports torch
             resolve_device(self.device)

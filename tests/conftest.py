@@ -24,7 +24,7 @@ def colored_cube():
     """A cube of side 1 whose faces are red (+x), cyan (-x), green (+y), magenta (-y), blue (+z), yellow (-z)."""
     import trimesh
 
-    from sv3d_pipe.train.render import from_trimesh
+    from sv3d_pipe.render.objects import from_trimesh
 
     cube = trimesh.creation.box((1, 1, 1)).subdivide().subdivide()
     axis = np.abs(cube.face_normals).argmax(1)

@@ -10,8 +10,8 @@ from sv3d_pipe import Image2Mesh
 from sv3d_pipe.artifacts import load_png
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.progress import make_reporter
-from sv3d_pipe.train.render import Light, render_views
-from sv3d_pipe.train.shapes import procedural
+from sv3d_pipe.render.shapes import procedural
+from sv3d_pipe.render.views import Light, render_views
 
 SMALL = {
     "orbit.steps": 2,

@@ -9,7 +9,8 @@ import typer
 import sv3d_pipe
 from sv3d_pipe.cli import evaluate, info, models, road, stages
 from sv3d_pipe.cli.guard import Verbs
-from sv3d_pipe.train import cli as training
+from sv3d_pipe.finetune.command import finetune
+from sv3d_pipe.render.command import render
 
 app = typer.Typer(
     cls=Verbs,
@@ -42,8 +43,8 @@ app.command("run", rich_help_panel=MAIN)(road.run)
 app.command("batch", rich_help_panel=MAIN)(road.batch)
 for name in stages.VERBS:
     app.command(name, rich_help_panel=STAGE)(stages.VERBS[name])
-app.command("render", rich_help_panel=TRAIN)(training.render)
-app.command("finetune", rich_help_panel=TRAIN)(training.finetune)
+app.command("render", rich_help_panel=TRAIN)(render)
+app.command("finetune", rich_help_panel=TRAIN)(finetune)
 app.add_typer(evaluate.app, name="eval", rich_help_panel=MEASURE)
 app.command("config", rich_help_panel=ABOUT)(info.config)
 app.command("doctor", rich_help_panel=ABOUT)(info.doctor)

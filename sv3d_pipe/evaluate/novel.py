@@ -19,7 +19,7 @@ from sv3d_pipe.evaluate.scores import PICTURE_SCORES, compare_pictures
 from sv3d_pipe.evaluate.sheet import strip
 from sv3d_pipe.evaluate.suite import Options, Suite
 from sv3d_pipe.evaluate.tables import Row, Table, word
-from sv3d_pipe.train.render import render_views
+from sv3d_pipe.render.views import render_views
 
 PHOTO_SIZE = 576
 METHODS = ("model", "photo", "ellipsoid")

@@ -16,7 +16,8 @@ from sv3d_pipe.cameras import RADIUS, Cameras, orbit, orbit_angles
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.raster import interpolate, rasterize
-from sv3d_pipe.train.render import Light, Object, from_trimesh, load_object, render_views
+from sv3d_pipe.render.objects import Object, from_trimesh, load_object
+from sv3d_pipe.render.views import Light, render_views
 
 MARGIN = 1.03  # the object's bounding sphere fills the cameras' visible sphere up to this factor
 GREY = 0.5

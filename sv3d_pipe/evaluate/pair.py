@@ -17,7 +17,7 @@ from sv3d_pipe.evaluate.scores import ABOUT_SHAPES, SHAPE_SCORES
 from sv3d_pipe.evaluate.sheet import contact_sheet
 from sv3d_pipe.evaluate.suite import plain
 from sv3d_pipe.evaluate.tables import Table, word
-from sv3d_pipe.train.render import Object, load_object
+from sv3d_pipe.render.objects import Object, load_object
 from sv3d_pipe.workspace import write_atomically
 
 

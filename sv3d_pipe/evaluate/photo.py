@@ -23,8 +23,9 @@ from sv3d_pipe.evaluate.sheet import strip
 from sv3d_pipe.evaluate.suite import Options, Suite
 from sv3d_pipe.evaluate.tables import Row
 from sv3d_pipe.pipeline import Image2Mesh
+from sv3d_pipe.render.objects import Object, load_object
+from sv3d_pipe.render.views import render_views
 from sv3d_pipe.road import Result
-from sv3d_pipe.train.render import Object, load_object, render_views
 from sv3d_pipe.workspace import STAGES, Workspace
 
 PHOTO_SIZE = 576

@@ -22,7 +22,7 @@ from sv3d_pipe.evaluate.rows import pictures, score_pictures, score_shapes
 from sv3d_pipe.evaluate.scores import PICTURE_SCORES, SHAPE_SCORES
 from sv3d_pipe.evaluate.suite import Options, Suite
 from sv3d_pipe.evaluate.tables import Row
-from sv3d_pipe.train.render import Object
+from sv3d_pipe.render.objects import Object
 
 STAGES = ("nerf", "refine", "export")
 SIZE = 256

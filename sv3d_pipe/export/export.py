@@ -14,8 +14,8 @@ from sv3d_pipe.config import ExportConfig
 from sv3d_pipe.context import Context
 from sv3d_pipe.evaluate.images import decibels
 from sv3d_pipe.export.clean import clean
+from sv3d_pipe.export.extras import require_libraries
 from sv3d_pipe.export.formats import Asset, encode, encode_png, normalize, parse_formats
-from sv3d_pipe.export.remesh import require_remesher
 from sv3d_pipe.export.render import file_views
 from sv3d_pipe.export.texture import Paint, bake
 from sv3d_pipe.export.turntable import contact_sheet, encode_mp4, render_turntable
@@ -38,8 +38,7 @@ def export_mesh(
     Raises UserError before any work for an unknown format or a library that a setting needs.
     """
     formats = parse_formats(config.format)
-    if config.remesh:
-        require_remesher()
+    require_libraries(config)
     if config.up == "z" and formats == ("glb",):
         context.warn("A glb file always has y up, as glTF demands; up = z acts on obj, ply, stl and usdz.")
     with context.bar("export", len(views.cameras) + 5) as bar:

@@ -15,7 +15,7 @@ from trimesh.visual.material import PBRMaterial
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.export.sampling import sample_texture
 from sv3d_pipe.export.unwrap import vertex_normals
-from sv3d_pipe.export.usdz import encode_usdz, require_usd
+from sv3d_pipe.export.usdz import encode_usdz
 
 VERTEX_BUFFER, INDEX_BUFFER = 34962, 34963  # glTF 2.0, bufferView.target
 LINEAR, LINEAR_MIPMAP_LINEAR, CLAMP_TO_EDGE = 9729, 9987, 33071  # glTF 2.0, samplers
@@ -169,7 +169,7 @@ ENCODERS = {
 def parse_formats(text: str) -> tuple[str, ...]:
     """``"glb, OBJ"`` as ``("glb", "obj")``: lower case, in order, no doubles.
 
-    Raises UserError for an unknown format, and for usdz where OpenUSD is missing.
+    Raises UserError for an unknown format.
     """
     names = [part.strip().lower().removeprefix(".") for part in text.split(",")]
     names = list(dict.fromkeys(name for name in names if name))
@@ -177,8 +177,6 @@ def parse_formats(text: str) -> tuple[str, ...]:
     if wrong or not names:
         what = f"There is no mesh format {wrong[0]!r}" if wrong else "No mesh format is given"
         raise UserError(f"{what}; choose from {', '.join(ENCODERS)}, separated by commas.")
-    if "usdz" in names:
-        require_usd()
     return tuple(names)
 
 

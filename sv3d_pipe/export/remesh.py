@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -12,14 +11,9 @@ import numpy as np
 
 from sv3d_pipe.artifacts import Mesh
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.export.extras import require_remesher
 
 SPARE = 0.97  # aim a little below the face count wanted: the result varies by a few percent
-
-
-def require_remesher() -> None:
-    """Raise UserError if the library is not installed."""
-    if importlib.util.find_spec("pynanoinstantmeshes") is None:
-        raise UserError("Remeshing needs Instant Meshes; install it with `pip install pynanoinstantmeshes`.")
 
 
 def equal_triangles(mesh: Mesh, faces: int) -> Mesh:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,16 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.export.extras import require_usd
 from sv3d_pipe.export.unwrap import vertex_normals
 
 if TYPE_CHECKING:
     from sv3d_pipe.export.formats import Asset
-
-
-def require_usd() -> None:
-    """Raise UserError if OpenUSD is not installed."""
-    if importlib.util.find_spec("pxr") is None:
-        raise UserError("Writing usdz needs OpenUSD; install it with `pip install usd-core`.")
 
 
 def encode_usdz(asset: Asset, png: bytes, name: str = "mesh") -> bytes:

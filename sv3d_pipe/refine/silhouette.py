@@ -15,7 +15,6 @@ import torch
 from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.raster import Raster
 
-
 MOST_PIECES = 8192  # of one edge: more than the diagonal of any picture
 
 

@@ -17,8 +17,8 @@ from sv3d_pipe.capture.placement import Placement
 from sv3d_pipe.capture.rectify import aimed_cameras, rectify
 from sv3d_pipe.context import Context
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.train.render import render_views
-from sv3d_pipe.train.shapes import procedural
+from sv3d_pipe.render.shapes import procedural
+from sv3d_pipe.render.views import render_views
 
 OPTICS = Optics(100, 80, 210.0, 56.0, 35.0)
 COUNT = 10

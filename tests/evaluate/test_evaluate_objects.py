@@ -8,7 +8,7 @@ from sv3d_pipe.cameras import orbit
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.evaluate.objects import Angles, ellipsoid, find_objects, grey, in_world, place, render_clay
-from sv3d_pipe.train.render import render_views
+from sv3d_pipe.render.views import render_views
 
 
 @pytest.fixture

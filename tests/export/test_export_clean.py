@@ -7,7 +7,7 @@ from sv3d_pipe.cameras import orbit
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.evaluate.objects import grey
 from sv3d_pipe.export.clean import clean, drop_bad_faces, orient, simplify, weld
-from sv3d_pipe.train.render import render_views
+from sv3d_pipe.render.views import render_views
 
 
 def as_mesh(body: trimesh.Trimesh) -> Mesh:

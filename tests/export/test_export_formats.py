@@ -12,6 +12,7 @@ from sv3d_pipe.cameras import orbit
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.export.formats import Asset, encode, encode_glb, normalize, parse_formats, placed
 from sv3d_pipe.export.render import file_views, render_textured
+from sv3d_pipe.pipeline import Image2Mesh
 
 
 @pytest.fixture(scope="module")
@@ -188,10 +189,12 @@ def test_openusd_s_own_validators_find_nothing(asset, tmp_path):
     assert [error.GetMessage() for error in errors] == []
 
 
-def test_missing_usd_is_said_in_one_sentence(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+def test_missing_usd_is_said_in_one_sentence_before_any_work(monkeypatch):
+    monkeypatch.setattr("sv3d_pipe.export.extras.find_spec", lambda name: None)
+    image2mesh = Image2Mesh.from_preset("draft", {"export.format": "glb,USDZ"})
+    image2mesh.check(until="refine")
     with pytest.raises(UserError, match="usdz needs OpenUSD; install it with"):
-        parse_formats("glb,usdz")
+        image2mesh.check()
 
 
 def test_format_lists():

@@ -15,7 +15,7 @@ from sv3d_pipe.export import export
 from sv3d_pipe.export.clean import subdivide
 from sv3d_pipe.export.render import file_views
 from sv3d_pipe.export.turntable import N_TURNS
-from sv3d_pipe.train.render import render_views
+from sv3d_pipe.render.views import render_views
 
 SMALL = ExportConfig(texture=256, faces=4000)
 

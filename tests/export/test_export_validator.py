@@ -14,8 +14,8 @@ from sv3d_pipe.cameras import orbit
 from sv3d_pipe.config import ExportConfig
 from sv3d_pipe.context import Context
 from sv3d_pipe.export.export import export_mesh
-from sv3d_pipe.train.render import render_views
-from sv3d_pipe.train.shapes import procedural
+from sv3d_pipe.render.shapes import procedural
+from sv3d_pipe.render.views import render_views
 
 SCRIPT = Path(__file__).parents[1] / "tools" / "validate_gltf.mjs"
 N_FILES = 20

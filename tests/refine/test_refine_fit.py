@@ -196,5 +196,7 @@ def test_small_pieces_are_dropped():
 def test_views_are_trusted_less_the_farther_they_are_from_the_photo():
     cameras = orbit(np.array([180.0, 90.0, 10.0, 0.0]), 0.0)
     assert view_trust(cameras, 0.0) == pytest.approx([1, 1, 1])
-    assert view_trust(cameras, 0.8) == pytest.approx([0.2, 0.6, 1 - 0.4 * (1 - np.cos(np.radians(10)))], abs=1e-5)
+    assert view_trust(cameras, 0.8) == pytest.approx(
+        [0.2, 0.6, 1 - 0.4 * (1 - np.cos(np.radians(10)))], abs=1e-5
+    )
     assert view_trust(cameras, 1.0)[0] == pytest.approx(0.01)

@@ -7,7 +7,7 @@ import colorsys
 import numpy as np
 import trimesh
 
-from sv3d_pipe.train.render import Object, from_trimesh
+from sv3d_pipe.render.objects import Object, from_trimesh
 
 
 def procedural(seed: int) -> Object:

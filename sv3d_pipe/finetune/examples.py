@@ -1,0 +1,211 @@
+"""Training examples: which object, which of its views, which is the photo.
+
+The example with a given global number is the same on every machine, in every process and after
+every restart: all that is random about it comes from (seed, number).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.finetune.recipe import Recipe
+from sv3d_pipe.finetune.validate import check_record, is_static
+from sv3d_pipe.orbit.pixels import PixelCodec
+
+COND_AUG = 1e-5  # noise on the photo in both released SV3D models
+PHOTO_ELEVATION_DEG = (-5.0, 30.0)  # views from here may serve as the photo, if there are any
+
+
+@dataclass(frozen=True)
+class Views:
+    """Some views of an object as the denoiser knows them.
+
+    Attributes:
+        clean: [T, 4, h, w] latents that are denoised.
+        photo: [4, h, w] the last view's latent as the condition.
+        token: [1, C] the last view's CLIP embedding, or None.
+        mirrored: left and right have changed places.
+    """
+
+    clean: torch.Tensor
+    photo: torch.Tensor
+    token: torch.Tensor | None
+    mirrored: bool
+
+
+class Source(Protocol):
+    """Objects with views; angles in degrees, one float32 array [n] per object."""
+
+    azimuth_deg: list[np.ndarray]
+    elevation_deg: list[np.ndarray]
+    textured: list[bool]
+
+    def views(self, index: int, chosen: np.ndarray, rng: np.random.Generator | None) -> Views:
+        """Views ``chosen`` [T] of an object; with ``rng`` altered at random."""
+
+
+class PixelViews:
+    """The source of pixel models: the records themselves, mirrored and recolored at random.
+
+    Args:
+        orbits: records as :class:`sv3d_pipe.render.dataset.OrbitSet` gives them.
+        codec: on the CPU.
+        frames: views that an example needs.
+    Raises:
+        UserError: a record is unfit.
+    """
+
+    def __init__(self, orbits: Sequence[Any], codec: PixelCodec, frames: int):
+        self.orbits, self.codec = orbits, codec
+        self.azimuth_deg, self.elevation_deg, self.textured = [], [], []
+        for i in range(len(orbits)):
+            record = orbits[i]
+            check_record(record, frames)
+            self.azimuth_deg.append(np.asarray(record.azimuth_deg, np.float32))
+            self.elevation_deg.append(np.asarray(record.elevation_deg, np.float32))
+            self.textured.append(bool(record.textured))
+
+    def views(self, index: int, chosen: np.ndarray, rng: np.random.Generator | None) -> Views:
+        rgba = self.orbits[index].rgba[torch.from_numpy(chosen)].float() / 255
+        mirrored = rng is not None and rng.random() < 0.5
+        if mirrored:
+            rgba = rgba.flip(2)
+        if rng is not None:
+            rgba = torch.cat([_recolor(rgba[..., :3], rng), rgba[..., 3:]], -1)
+        clean = self.codec.encode(rgba.permute(0, 3, 1, 2))
+        return Views(clean, clean[-1], None, mirrored)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training examples: T frames of B objects, the photo last.
+
+    Attributes:
+        clean: [B, T, 4, h, w] latents that are denoised.
+        photo: [B, 4, h, w] latent of the photo as the condition.
+        token: [B, 1, C] CLIP embedding of the photo, or None.
+        ids: [B, T, 3] noise on the photo, polar angle, azimuth from the photo in [0, 2 pi) (radians).
+    """
+
+    clean: torch.Tensor
+    photo: torch.Tensor
+    token: torch.Tensor | None
+    ids: torch.Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        parts = (self.clean, self.photo, self.token, self.ids)
+        return Batch(*(None if part is None else part.to(device) for part in parts))
+
+
+class Examples:
+    """All training examples, by global number.
+
+    Args:
+        source: the objects.
+        recipe: says phase, frames, oversampling and seed.
+        in_order: frames go around the object, evenly spaced, as video models need them; else any
+            views in any order.
+    Attributes:
+        objects: those of the source that can be used.
+    Raises:
+        UserError: no object can be used.
+    """
+
+    def __init__(self, source: Source, recipe: Recipe, in_order: bool):
+        self.source, self.recipe, self.in_order = source, recipe, in_order
+        self.objects = [
+            i for i, e in enumerate(source.elevation_deg) if recipe.phase != "u" or is_static(e)
+        ]  # phase u has no angles, so its cameras must not rise or sink
+        if not self.objects:
+            what = "static orbits, which phase u needs" if len(source.elevation_deg) else "orbits"
+            raise UserError(f"The data set holds no {what}; make some with `img2mesh render`.")
+        times = [recipe.oversample if source.textured[i] else 1 for i in self.objects]
+        self.tickets = np.repeat(self.objects, times)
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019  (one Examples lives as long as its run)
+    def _order(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng((self.recipe.seed, 0, epoch)).permutation(self.tickets)
+
+    def batch(self, numbers: Sequence[int]) -> Batch:
+        """The examples of these global numbers. Every ticket is drawn once before any comes again."""
+        rows = []
+        for number in numbers:
+            epoch, place = divmod(number, len(self.tickets))
+            rng = np.random.default_rng((self.recipe.seed, 1, number))
+            rows.append(self._example(int(self._order(epoch)[place]), rng, rng))
+        return _stack(rows)
+
+    def fixed(self, place: int) -> Batch:
+        """One example of the object at a place among :attr:`objects` [1, T, ...], never altered: for validation."""
+        return _stack([self._example(self.objects[place], np.random.default_rng((0, place)), None)])
+
+    def _example(self, index: int, rng: np.random.Generator, alter: np.random.Generator | None):
+        azimuth, elevation = self.source.azimuth_deg[index], self.source.elevation_deg[index]
+        chosen = choose_views(azimuth, elevation, self.recipe.frames, self.in_order, rng)
+        views = self.source.views(index, chosen, alter)
+        azimuth = azimuth[chosen] - azimuth[chosen[-1]]
+        if views.mirrored:
+            azimuth = -azimuth
+        polar = np.radians(90 - elevation[chosen])
+        ids = np.stack([np.full_like(polar, COND_AUG), polar, np.radians(azimuth % 360)], -1)
+        if views.mirrored and self.in_order:  # the mirrored camera goes the other way round
+            turn = np.append(np.arange(len(ids) - 1)[::-1], len(ids) - 1)
+            views = Views(views.clean[turn], views.photo, views.token, True)
+            ids = ids[turn]
+        return views.clean, views.photo, views.token, torch.from_numpy(ids.astype(np.float32))
+
+
+class OneExample:
+    """One object's example again and again, always the same views: for the overfit check."""
+
+    def __init__(self, example: Batch):
+        self.example = example  # [1, T, ...]
+
+    def batch(self, numbers: Sequence[int]) -> Batch:
+        """As many copies as there are numbers."""
+        parts = (self.example.clean, self.example.photo, self.example.token, self.example.ids)
+        return Batch(*(None if x is None else torch.cat([x] * len(numbers)) for x in parts))
+
+
+def choose_views(
+    azimuth_deg: np.ndarray,  # [n]
+    elevation_deg: np.ndarray,  # [n]
+    frames: int,
+    in_order: bool,
+    rng: np.random.Generator,
+) -> np.ndarray:  # [frames] indices, the photo last
+    """Draw a photo and the other views: any, or in order of azimuth and evenly spread over the orbit."""
+    low, high = PHOTO_ELEVATION_DEG
+    candidates = np.flatnonzero((elevation_deg >= low) & (elevation_deg <= high))
+    if len(candidates) == 0:
+        candidates = [np.abs(elevation_deg - (low + high) / 2).argmin()]
+    photo = int(rng.choice(candidates))
+    if in_order:
+        around = np.argsort((azimuth_deg - azimuth_deg[photo]) % 360, kind="stable")
+        around = np.append(photo, around[around != photo])
+        others = around[np.arange(1, frames) * len(around) // frames]
+    else:
+        others = rng.permutation(np.delete(np.arange(len(azimuth_deg)), photo))[: frames - 1]
+    return np.append(others, photo)
+
+
+def _stack(rows: list[tuple]) -> Batch:
+    clean, photo, token, ids = zip(*rows)
+    tokens = None if token[0] is None else torch.stack(token)
+    return Batch(torch.stack(clean), torch.stack(photo), tokens, torch.stack(ids))
+
+
+def _recolor(rgb: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Shuffle the channels and bend brightness and contrast, the same for all frames."""
+    if rng.random() < 0.5:
+        rgb = rgb[..., rng.permutation(3).tolist()]
+    return (rgb.clamp(min=1e-4) ** float(np.exp(rng.normal(0, 0.25))) * float(rng.uniform(0.8, 1.1))).clamp(
+        0, 1
+    )

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import trimesh
+
+from sv3d_pipe.render.objects import from_trimesh
+from sv3d_pipe.render.shapes import procedural
+from sv3d_pipe.render.trajectories import Trajectory, content_radius, draw_trajectory
+from sv3d_pipe.render.views import render_views
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def test_static_orbits_keep_their_height_and_go_round_evenly():
+    for seed in range(20):
+        path = draw_trajectory("static", 21, rng(seed))
+        assert np.ptp(path.elevation_deg) == 0 and -5 <= path.elevation_deg[0] <= 30
+        steps = np.diff(path.azimuth_deg) % 360
+        np.testing.assert_allclose(steps, 360 / 21, atol=2e-4)
+
+
+def test_sine_orbits_return_to_the_photo_between_up_and_down():
+    path = draw_trajectory("sine", 84, rng(3))
+    photo = path.elevation_deg[-1]
+    assert path.elevation_deg.max() == pytest.approx(photo + 30, abs=0.05)
+    assert path.elevation_deg.min() == pytest.approx(photo - 30, abs=0.05)
+    assert path.elevation_deg[41] == pytest.approx(photo, abs=0.05)  # half way round
+
+
+def test_dynamic_orbits_are_those_of_the_released_demo_from_another_start():
+    from sv3d_pipe.cameras import dynamic_angles
+
+    draws = rng(7)
+    start, photo, seed = draws.uniform(0, 360), draws.uniform(-5, 30), int(draws.integers(2**31))
+    azimuth, elevation = dynamic_angles(photo, 21, seed)
+    path = draw_trajectory("dynamic", 21, rng(7))
+    np.testing.assert_allclose((path.azimuth_deg - start - azimuth + 180) % 360, 180, atol=1e-3)
+    np.testing.assert_allclose(path.elevation_deg, elevation, atol=1e-3)
+
+
+def test_random_views_spread_over_azimuths_and_heights():
+    path = draw_trajectory("random", 48, rng(1))
+    gaps = np.diff(np.sort(path.azimuth_deg))
+    assert gaps.max() < 2 * 360 / 48
+    assert path.elevation_deg.min() < -15 and path.elevation_deg.max() > 35
+
+
+def test_the_distance_of_a_plate_seen_from_the_front_is_that_of_its_edge():
+    """A square plate of side 1 at z = 0: 0.5 / (fill tan 16.9 degrees), with fill 1 FACTS' 1.646."""
+    plate = trimesh.creation.box((1, 1, 1e-6))
+    front = Trajectory(np.zeros(1), np.zeros(1))
+    assert content_radius(from_trimesh(plate), front, fill=1.0) == pytest.approx(1.6457, abs=1e-3)
+    cube = from_trimesh(trimesh.creation.box((1, 1, 1)))  # its front face is half a unit nearer
+    assert content_radius(cube, front, fill=1.0) == pytest.approx(1.6457 + 0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_content_fills_the_frame_and_is_never_cut(seed):
+    obj, path = procedural(seed), draw_trajectory("sine", 9, rng(seed))
+    radius = content_radius(obj, path)
+    assert content_radius(obj, path, fill=1.0) <= obj.camera_radius(margin=1.0) + 1e-3
+    alpha = render_views(obj, path.cameras(radius), 200)[..., 3]
+    rows, columns = alpha.max((0, 2)) > 0, alpha.max((0, 1)) > 0
+    reach = max(np.abs(np.flatnonzero(line) - 99.5).max() for line in (rows, columns))
+    assert 93 <= reach <= 96  # 95 of 100 pixels from the middle

@@ -89,7 +89,7 @@ def optimize(
         model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), eps=1e-15, fused=True
     )
     progress = {"step": 0, "samples_per_ray": 64.0, "mse": 0.0}
-    _choose_pixels(sets, grid)
+    _choose_pixels(sets, grid, context)
     sets = [(drawn, share) for drawn, share in sets if len(drawn)]
     hit_share = sum(share * len(s) / s.rgba[..., 0].numel() for s, share in sets) / sum(w for _, w in sets)
     saved = context.checkpoint.load()
@@ -120,16 +120,20 @@ def optimize(
             context.checkpoint.save(state)
 
 
-def _choose_pixels(sets: list[tuple[Pictures, float]], grid: OccupancyGrid) -> None:
+def _choose_pixels(sets: list[tuple[Pictures, float]], grid: OccupancyGrid, context: Context) -> None:
     """Drop the pixels whose rays miss the hull: nothing can be learned from them."""
-    for drawn, _ in sets:
-        kept = []
-        for part in drawn.chosen.split(2**16):
-            rays = drawn.at_centers(part)
-            start = torch.zeros(len(part), device=part.device)
-            samples = march(rays.origins, rays.directions, grid.occupied, grid.radius, 2 * grid.step, start)
-            kept.append(samples.starts[1:] > samples.starts[:-1])
-        drawn.choose(torch.cat(kept))
+    with context.bar("choosing rays", sum(len(drawn) for drawn, _ in sets)) as bar:
+        for drawn, _ in sets:
+            kept = []
+            for part in drawn.chosen.split(2**16):
+                rays = drawn.at_centers(part)
+                start = torch.zeros(len(part), device=part.device)
+                samples = march(
+                    rays.origins, rays.directions, grid.occupied, grid.radius, 2 * grid.step, start
+                )
+                kept.append(samples.starts[1:] > samples.starts[:-1])
+                bar.update(len(part))
+            drawn.choose(torch.cat(kept))
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, done: float) -> None:

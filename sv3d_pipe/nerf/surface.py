@@ -67,9 +67,14 @@ def extract(field: RadianceField, grid: OccupancyGrid, cells: int, context: Cont
     source, sdf = "fused", None
     if occupied.any():
         box = Box.around(occupied, grid.radius, cells)
-        density = sample_density(field, grid, box.finer(1.5))
         outer = box.padded(4)
-        sdf = fuse_depths(*render_depths(density, box.finer(1.5), grid.radius), outer)
+        with context.bar("surface", 3) as bar:
+            density = sample_density(field, grid, box.finer(1.5))
+            bar.update(1)
+            depth, cameras = render_depths(density, box.finer(1.5), grid.radius)
+            bar.update(1)
+            sdf = fuse_depths(depth, cameras, outer)
+            bar.update(1)
     if sdf is None or not (sdf < 0).any():
         context.warn("The field holds no surface, so the mesh is the rough hull of the masks.")
         source = "hull"

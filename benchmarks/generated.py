@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from sv3d_pipe.artifacts import Photo, Views
+from sv3d_pipe.artifacts import Photo, Views, save_png
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.config import Config
 from sv3d_pipe.context import Context
@@ -48,8 +49,6 @@ VARIANTS = {
 
 def prepared(obj, camera, folder: Path, config: Config) -> Photo:
     """The object's photo as the road prepares it."""
-    from sv3d_pipe.artifacts import save_png
-
     file = folder / "photo.png"
     save_png(file, render_views(obj, camera, PHOTO_SIZE, supersample=2)[0])
     return prepare(config.prep, file, Context())[0]
@@ -70,7 +69,7 @@ def measure(path: Path, preset: str, folder: Path, variants: list[str]) -> dict:
         for name in variants:
             changed = replace(config.refine, **VARIANTS[name])
             mesh, metrics = refine_mesh(
-                changed, field, views, Context(), lambda: load_prior(config.orbit, photo, Context())
+                changed, field, views, Context(), partial(load_prior, config.orbit, photo, Context())
             )
             row[kind][name] = protocol_a((obj.vertices, obj.faces), mesh)
             if kind.startswith("true"):  # only then is the mesh's scale the object's

@@ -66,7 +66,15 @@ def test_a_killed_run_resumes_to_the_same_curve_and_weights(tmp_path):
         assert torch.equal(resumed.average[name], average), name
 
 
-def test_ctrl_c_finishes_the_step_and_keeps_it(tmp_path):
+@pytest.fixture
+def listening():
+    """Ctrl-C is heard, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_finishes_the_step_and_keeps_it(tmp_path, listening):
     def interrupt(row):
         os.kill(os.getpid(), signal.SIGINT)
 

@@ -184,13 +184,12 @@ def test_losses_by_hand():
 
 
 def test_small_pieces_are_dropped():
-    large, small = ball(0.4), ball(0.05, (0.6, 0, 0))
-    vertices = np.concatenate([large.vertices, small.vertices])
-    faces, dropped = largest_components(
-        vertices, np.concatenate([large.faces, small.faces + len(large.vertices)])
-    )
+    pieces = [ball(0.4), ball(0.05, (0.6, 0, 0)), ball(0.01, (0, 0.6, 0))]  # areas 1, 1/64 and 1/1600
+    starts = np.cumsum([0, *(len(piece.vertices) for piece in pieces)])
+    faces = np.concatenate([piece.faces + start for piece, start in zip(pieces, starts)])
+    kept, dropped = largest_components(np.concatenate([piece.vertices for piece in pieces]), faces)
     assert dropped == 1
-    assert len(faces) == len(large.faces)
+    assert len(kept) == len(faces) * 2 // 3
 
 
 def test_views_are_trusted_less_the_farther_they_are_from_the_photo():

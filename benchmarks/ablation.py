@@ -7,7 +7,6 @@ surfaces; means over the objects.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+from command import object_options, run
 from dual import DualSolid
 
 import sv3d_pipe.refine.fit as refine_fit
@@ -119,14 +119,10 @@ def table(rows: dict[str, dict], names: list[str]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--objects", type=Path, required=True, help="folder of textured meshes")
-    parser.add_argument("--ids", nargs="*", default=[], help="patterns such as gso_*")
-    parser.add_argument("--limit", type=int)
+    parser = object_options(__doc__, "out/ablation.json")
     parser.add_argument("--size", type=int, default=256, help="side of the views")
     parser.add_argument("--preset", default="draft")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--out", type=Path, default=Path("out/ablation.json"))
     options = parser.parse_args()
     config = Config.preset(options.preset).replace({"refine.sds": False})
     names = ["as it is", *(name for name in options.variants if name != "as it is")]
@@ -140,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

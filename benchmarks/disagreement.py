@@ -7,7 +7,6 @@ A's chamfer distance and IoU, means over the objects.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from command import object_options, run
 
 from sv3d_pipe.artifacts import Views
 from sv3d_pipe.config import Config
@@ -120,13 +120,9 @@ def table(rows: dict[str, dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--objects", type=Path, required=True, help="folder of textured meshes")
-    parser.add_argument("--ids", nargs="*", default=[], help="patterns such as gso_*")
-    parser.add_argument("--limit", type=int)
+    parser = object_options(__doc__, "out/disagreement.json")
     parser.add_argument("--size", type=int, default=256, help="side of the views")
     parser.add_argument("--preset", default="draft")
-    parser.add_argument("--out", type=Path, default=Path("out/disagreement.json"))
     options = parser.parse_args()
     config = Config.preset(options.preset).replace({"refine.sds": False})
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -139,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -8,13 +8,13 @@ mesh from above and below (elevations 60 and -50 degrees, which no view has); me
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from command import object_options, run
 
 from sv3d_pipe.artifacts import Photo, Views, save_png
 from sv3d_pipe.cameras import orbit
@@ -101,13 +101,9 @@ def table(rows: dict[str, dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--objects", type=Path, required=True, help="folder of textured meshes")
-    parser.add_argument("--ids", nargs="*", default=[], help="patterns such as gso_*")
-    parser.add_argument("--limit", type=int)
+    parser = object_options(__doc__, "out/generated")
     parser.add_argument("--preset", default="draft")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--out", type=Path, default=Path("out/generated"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     rows = {}
@@ -119,4 +115,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

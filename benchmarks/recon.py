@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ import sv3d_pipe  # noqa: F401  (before torch)
 import numba
 import numpy as np
 import torch
+from command import run
 from full_size import full_size
 from recon_contenders import hash_grid, hull_solid, marching, rasteriser
 from recon_fit import whole_fit
@@ -151,10 +151,4 @@ def main(given: list[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    run(main)

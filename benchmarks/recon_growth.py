@@ -15,7 +15,6 @@ import argparse
 import dataclasses
 import multiprocessing
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ import sv3d_pipe  # noqa: F401  (before torch)
 # isort: split
 import numpy as np
 import psutil
+from command import run
 from recon_rounds import say, show, write
 from recon_stages import orbit_views, placed, warm_up
 
@@ -221,10 +221,4 @@ def main(given: list[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    run(main)

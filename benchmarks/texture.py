@@ -7,12 +7,12 @@ seen from the same cameras. On white, range [0, 1].
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from command import object_options, run
 
 from sv3d_pipe.artifacts import Mesh, on_white, save_png
 from sv3d_pipe.config import ExportConfig, OrbitConfig
@@ -50,13 +50,9 @@ def measure(path: Path, size: int, config: ExportConfig, folder: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--objects", type=Path, required=True, help="folder of textured meshes")
-    parser.add_argument("--ids", nargs="*", default=[], help="patterns such as gso_*")
-    parser.add_argument("--limit", type=int)
+    parser = object_options(__doc__, "out/texture")
     parser.add_argument("--size", type=int, default=256, help="side of the views")
     parser.add_argument("--texture", type=int, default=1024)
-    parser.add_argument("--out", type=Path, default=Path("out/texture"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     config = ExportConfig(texture=options.texture, turntable=False)
@@ -71,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -10,7 +10,6 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import math
 import sys
 import typing
 from dataclasses import dataclass
@@ -18,26 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.options import option, read_value
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-
-def option(
-    default: Any,
-    help: str,
-    *,
-    at_least: float | None = None,
-    at_most: float | None = None,
-    words: tuple[str, ...] = (),
-    numbers: bool = False,
-) -> Any:
-    """A config field: its default and its help; for numbers, the range it must lie in; for text that
-    is a list with commas, the words it may hold, or that it holds numbers in the range or nothing."""
-    metadata = {"help": help, "at_least": at_least, "at_most": at_most, "words": words, "numbers": numbers}
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -137,7 +122,7 @@ class RefineConfig:
     photo_weight: float = option(3.0, "Weight of the photo beside each other view of a step.", at_least=0.01)
     view_falloff: float = option(
         0.0,
-        "How much seldomer views far from the photo are looked at: 0 all alike, 1 the one behind never.",
+        "How much seldomer views far from the photo are looked at: 0 all alike, 1 the one behind hardly ever.",
         at_least=0,
         at_most=1,
     )
@@ -249,66 +234,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "export.texture": 2048,
     },
 }
-
-
-def read_value(config: Any, key: str, value: Any) -> Any:
-    """``value`` as the type of the field ``key`` of a stage config, checked against its range."""
-    spec = {f.name: f for f in dataclasses.fields(config)}[key]
-    kind = typing.get_type_hints(type(config))[key]
-    name = f"{type(config).__name__.removesuffix('Config').lower()}.{key}"
-    if typing.get_origin(kind) is Literal:
-        choices = typing.get_args(kind)
-        if value not in choices:
-            raise UserError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
-        return value
-    if kind is bool:
-        return _read_bool(name, value)
-    if spec.metadata["numbers"]:
-        return _read_numbers(name, value, spec.metadata["at_least"], spec.metadata["at_most"])
-    if kind is str:
-        return _read_text(name, value, spec.metadata["words"])
-    return _read_number(name, value, kind, spec.metadata["at_least"], spec.metadata["at_most"])
-
-
-def _read_bool(name: str, value: Any) -> bool:
-    word = str(value).lower()
-    if word not in ("true", "1", "yes", "on", "false", "0", "no", "off"):
-        raise UserError(f"{name} must be true or false, not {value!r}.")
-    return word in ("true", "1", "yes", "on")
-
-
-def _read_text(name: str, value: Any, words: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{name} must be a text that is not empty, not {value!r}.")
-    parts = [part.strip().lower().removeprefix(".") for part in value.split(",") if part.strip()]
-    unknown = [part for part in parts if words and part not in words]
-    if unknown or (words and not parts):
-        wrong = unknown[0] if unknown else value
-        raise UserError(f"{name} takes {', '.join(words)} (several with commas), not {wrong!r}.")
-    return value
-
-
-def _read_numbers(name: str, value: Any, low: float | None, high: float | None) -> str:
-    if not isinstance(value, str):
-        raise UserError(f"{name} must be a text of numbers with commas, not {value!r}.")
-    for part in value.split(",") if value.strip() else ():
-        _read_number(name, part.strip(), float, low, high)
-    return value.strip()
-
-
-def _read_number(name: str, value: Any, kind: type, low: float | None, high: float | None) -> int | float:
-    try:
-        number = float(value)
-        if isinstance(value, bool) or not math.isfinite(number) or (kind is int and number != int(number)):
-            raise ValueError
-    except (ValueError, TypeError, OverflowError):
-        word = {int: "a whole number", float: "a number"}[kind]
-        raise UserError(f"{name} must be {word}, not {value!r}.") from None
-    if (low is not None and number < low) or (high is not None and number > high):
-        limits = (("at least", low), ("at most", high))
-        bounds = " and ".join(f"{word} {bound}" for word, bound in limits if bound is not None)
-        raise UserError(f"{name} must be {bounds}, not {value}.")
-    return kind(number)
 
 
 def load_toml(path: Path) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sv3d_pipe.config import option
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.options import option
 from sv3d_pipe.workspace import write_atomically
 
 

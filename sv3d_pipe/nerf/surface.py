@@ -67,11 +67,11 @@ def extract(field: RadianceField, grid: OccupancyGrid, cells: int, context: Cont
     source, sdf = "fused", None
     if occupied.any():
         box = Box.around(occupied, grid.radius, cells)
-        outer = box.padded(4)
+        fine, outer = box.finer(1.5), box.padded(4)
         with context.bar("surface", 3) as bar:
-            density = sample_density(field, grid, box.finer(1.5))
+            density = sample_density(field, grid, fine)
             bar.update(1)
-            depth, cameras = render_depths(density, box.finer(1.5), grid.radius)
+            depth, cameras = render_depths(density, fine, grid.radius)
             bar.update(1)
             sdf = fuse_depths(depth, cameras, outer)
             bar.update(1)

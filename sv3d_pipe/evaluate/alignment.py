@@ -54,13 +54,11 @@ class Cloud:
         return (self.points @ rotation.T - (low + high) / 2) * (2 / (high - low).max())
 
 
-def f_score(truth: np.ndarray, pred: np.ndarray, threshold: float) -> float:
-    """Harmonic mean of precision (predicted points near the truth) and recall (the reverse)."""
-    return f_scores(truth, pred, (threshold,))[0]
-
-
 def f_scores(truth: np.ndarray, pred: np.ndarray, thresholds: tuple[float, ...]) -> list[float]:
-    """F-scores of point sets [A, 3] and [B, 3] at several distances."""
+    """F-scores of point sets [A, 3] and [B, 3] at several distances.
+
+    Harmonic means of precision (share of predicted points near the truth) and recall (the reverse).
+    """
     forth, back = nearest(truth, pred)[0], nearest(pred, truth)[0]
     scores = []
     for threshold in thresholds:

@@ -107,11 +107,6 @@ class Angles:
         middle = (self.elevation_deg + np.roll(self.elevation_deg, -1)) / 2
         return Angles((self.azimuth_deg + step / 2) % 360, middle)
 
-    def from_photo_deg(self) -> np.ndarray:
-        """[N] degrees of azimuth between each view and the photo, 0 to 180."""
-        away = (self.azimuth_deg - self.azimuth_deg[-1]) % 360
-        return np.minimum(away, 360 - away)
-
     def cameras(self) -> Cameras:
         return orbit(self.azimuth_deg, self.elevation_deg)
 

@@ -29,7 +29,7 @@ class Look:
 
     Attributes:
         size: side of the pictures in pixels. views: pictures per object.
-        orbit: one of :data:`sv3d_pipe.render.trajectories.KINDS`.
+        orbit: a kind of :func:`sv3d_pipe.render.trajectories.draw_trajectory`.
         distance: "content" brings each camera path as near as it goes without cutting anything; "sphere"
             lets the bounding sphere fill the frame.
         lighting, textures, background: "random", or "none", "keep" and "white".

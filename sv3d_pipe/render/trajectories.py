@@ -13,7 +13,6 @@ import numpy as np
 from sv3d_pipe.cameras import FOV_DEG, Cameras, orbit, orbit_angles
 from sv3d_pipe.render.objects import Object
 
-KINDS = ("static", "sine", "dynamic", "random")
 PHOTO_ELEVATION_DEG = (-5.0, 30.0)  # of the photo, on every orbit but the random one
 RANDOM_ELEVATION_DEG = (-30.0, 50.0)  # what a sine of amplitude 30 around a photo at 0..20 needs
 FILL = 0.95  # of half the frame is reached by the object in the view where it looks largest

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from sv3d_pipe.evaluate.alignment import Cloud, align, f_score, protocol_b
+from sv3d_pipe.evaluate.alignment import Cloud, align, f_scores, protocol_b
 
 
 def lopsided():
@@ -22,14 +22,14 @@ def moved(mesh, yaw_deg, scale=1.0, shift=(0, 0, 0)):
     return mesh
 
 
-def test_f_score_by_hand():
+def test_f_scores_by_hand():
     truth = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [3, 0, 0]])
     pred = np.array([[0.0, 0.05, 0], [1, 0.15, 0]])
     # At .1: one of two predicted points is near, one of four true ones: P 1/2, R 1/4, F 1/3.
-    assert f_score(truth, pred, 0.1) == pytest.approx(1 / 3)
+    assert f_scores(truth, pred, (0.1,)) == pytest.approx([1 / 3])
     # At .2: P 1, R 1/2, F 2/3. At .01 nothing is near.
-    assert f_score(truth, pred, 0.2) == pytest.approx(2 / 3)
-    assert f_score(truth, pred, 0.01) == 0
+    assert f_scores(truth, pred, (0.2,)) == pytest.approx([2 / 3])
+    assert f_scores(truth, pred, (0.01,)) == [0]
 
 
 def test_the_box_has_longest_side_two():

@@ -30,19 +30,22 @@ class Recipe:
     )
     steps: int = option(100_000, "Stop after this many steps.", at_least=1)
     minutes: float = option(
-        100.0,
+        90.0,
         "Stop after this many minutes of training; 0: no limit, and a resumed run is the same to the digit.",
         at_least=0,
     )
     batch: int = option(8, "Objects per step, over all processes.", at_least=1)
     accumulate: int = option(1, "Parts a step's objects are worked on in, to save memory.", at_least=1)
     frames: int = option(6, "Frames per object, the photo included.", at_least=2)
-    learning_rate: float = option(6e-4, "Largest learning rate; it falls to a twentieth by a cosine.")
+    optimizer: Literal["muon", "adamw"] = option(
+        "muon", "adamw: AdamW for all weights; muon: Muon for those of linear layers, AdamW for the rest."
+    )
+    learning_rate: float = option(1e-3, "Largest learning rate; it falls to a twentieth by a cosine.")
     warmup: int = option(200, "Steps in which the learning rate rises.", at_least=0)
     p_mean: float = option(0.7, "Mean of ln(sigma) of the noise that is learned to be removed.")
     p_std: float = option(1.6, "Standard deviation of ln(sigma).", at_least=0)
     noise_share: float = option(
-        0.5, "Share of examples at nearly pure noise instead, sigma 30 to 700.", at_least=0, at_most=1
+        0.8, "Share of examples at nearly pure noise instead, sigma 30 to 700.", at_least=0, at_most=1
     )
     weight_cap: float = option(
         5.0, "Largest of the loss weights (sigma^2 + 1) / sigma^2; 0: no limit.", at_least=0
@@ -54,7 +57,7 @@ class Recipe:
         0.05, "Share of examples that do not see the photo, for guidance.", at_least=0, at_most=1
     )
     oversample: int = option(
-        1, "How often a textured object is drawn for each time a plain one is.", at_least=1, at_most=1000
+        3, "How often a textured object is drawn for each time a plain one is.", at_least=1, at_most=1000
     )
     ema: float = option(0.999, "Decay of the averaged weights, which are what is kept.", at_least=0)
     rank: int = option(16, "Rank of LoRA's matrices.", at_least=1)
@@ -84,10 +87,12 @@ SV3D = Recipe(
     minutes=0.0,
     batch=64,
     frames=21,
+    optimizer="adamw",
     learning_rate=1e-5,
     noise_share=0.0,
     weight_cap=0.0,
     drop_photo=0.1,
+    oversample=1,
     ema=0.9999,
     teacher_steps=50,
     checkpointing=True,

@@ -26,6 +26,7 @@ from torch.distributed.checkpoint.state_dict import (
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.finetune.examples import Batch, Examples, OneExample
 from sv3d_pipe.finetune.loss import DrawSigma, Noise, draw_noise
+from sv3d_pipe.finetune.optimizers import make_optimizers
 from sv3d_pipe.finetune.recipe import Recipe
 from sv3d_pipe.workspace import write_atomically
 
@@ -73,8 +74,7 @@ class Trainer:
                 f"A batch of {recipe.batch} objects cannot be shared out evenly: --batch must be a multiple of"
                 f" processes times --accumulate, here {parts}."
             )
-        optimizer = make_optimizer([p for p in unet.parameters() if p.requires_grad], recipe)
-        self.wrapped, self.optimizer = accelerator.prepare(unet, optimizer)
+        self.wrapped, *self.optimizers = accelerator.prepare(unet, *make_optimizers(unet, recipe))
         self.net = accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=True)
         self.average = {name: p.detach().clone() for name, p in self._trained()}
         self.step, self.seconds, self.losses = 0, 0.0, []
@@ -142,8 +142,9 @@ class Trainer:
         wave = 0.5 + 0.5 * math.cos(math.pi * self.share_spent)
         rate = self.recipe.learning_rate * (LEAST_RATE + (1 - LEAST_RATE) * wave)
         rate *= min(1.0, (self.step + 1) / max(self.recipe.warmup, 1))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["share"]
 
     def _backward(self, batch: Batch, noise: Noise, last: bool) -> None:
         device = self.accelerator.device
@@ -155,8 +156,9 @@ class Trainer:
 
     def _update(self) -> None:
         self.accelerator.clip_grad_norm_(self.wrapped.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         self.step += 1
         keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -237,7 +239,7 @@ class Trainer:
         """Keep everything needed to go on, whole or not at all. Raises UserError if the loss is no number."""
         self._sum_losses()
         average = self._averaged_state(TRAINED)
-        net, optimizer = get_state_dict(self.net, self.optimizer.optimizer, options=TRAINED)
+        net, optimizer = get_state_dict(self.net, self._bare_optimizers(), options=TRAINED)
         losses = self.accelerator.gather(torch.stack(self.losses)).tolist() if self.losses else []
         if self.accelerator.is_main_process:
             state = {"net": net, "optimizer": optimizer, "average": average, "losses": losses}
@@ -252,7 +254,7 @@ class Trainer:
         self.average = {name: p.detach().clone() for name, p in self._trained()}
         set_state_dict(
             self.net,
-            self.optimizer.optimizer,
+            self._bare_optimizers(),
             model_state_dict=state["net"],
             optim_state_dict=state["optimizer"],
             options=TRAINED,
@@ -261,6 +263,9 @@ class Trainer:
         shares = torch.tensor(state["losses"]).chunk(self.accelerator.num_processes)
         if state["losses"]:
             self.losses = list(shares[self.accelerator.process_index].to(self.accelerator.device))
+
+    def _bare_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [optimizer.optimizer for optimizer in self.optimizers]
 
     def _trim_log(self) -> None:
         """Drop what a killed run wrote after its last checkpoint: it will be written again."""
@@ -293,16 +298,3 @@ def _stop_after_step():
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 TRAINED = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
-
-
-def make_optimizer(parameters: list[torch.nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW, its state in 8 bits if wished. Raises UserError if bitsandbytes is missing for that."""
-    kind = torch.optim.AdamW
-    if recipe.adam_8bit:
-        try:
-            from bitsandbytes.optim import AdamW8bit as kind
-        except ImportError:
-            raise UserError(
-                "--adam-8bit needs bitsandbytes; install it with `pip install bitsandbytes`."
-            ) from None
-    return kind(parameters, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)

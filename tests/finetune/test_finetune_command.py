@@ -16,8 +16,8 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.finetune import command as finetune_command
 from sv3d_pipe.finetune.finetune import make_examples, make_trainer, overfit_check, save_model
 from sv3d_pipe.finetune.monitor import Curves, Monitor, held_out, sample
+from sv3d_pipe.finetune.optimizers import make_optimizers
 from sv3d_pipe.finetune.precompute import encode_orbits
-from sv3d_pipe.finetune.trainer import make_optimizer
 from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline
 
 
@@ -136,16 +136,15 @@ def test_the_overfit_check_passes_a_network_that_can_learn_and_fails_one_that_ca
 
 
 def test_eight_bit_adam_needs_bitsandbytes(monkeypatch):
-    parameter = torch.nn.Parameter(torch.zeros(2))
-    recipe = toy_recipe(adam_8bit=True)
+    layer, recipe = torch.nn.Linear(2, 2), toy_recipe(adam_8bit=True)
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(UserError, match="pip install bitsandbytes"):
-        make_optimizer([parameter], recipe)
+        make_optimizers(layer, recipe)
     fake = types.ModuleType("bitsandbytes.optim")
     fake.AdamW8bit = type("AdamW8bit", (torch.optim.AdamW,), {})
     monkeypatch.setitem(sys.modules, "bitsandbytes", types.ModuleType("bitsandbytes"))
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", fake)
-    assert type(make_optimizer([parameter], recipe)) is fake.AdamW8bit
+    assert [type(o) for o in make_optimizers(layer, recipe)] == [fake.AdamW8bit]
 
 
 def test_curves_go_to_tensorboard_if_it_is_there(tmp_path, monkeypatch):

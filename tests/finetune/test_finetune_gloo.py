@@ -17,7 +17,7 @@ from training_fakes import cpu, record, toy_pipeline, toy_recipe
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.finetune.finetune import make_examples, make_trainer, save_model
 from sv3d_pipe.finetune.monitor import Monitor, held_out
-from sv3d_pipe.finetune.trainer import make_optimizer
+from sv3d_pipe.finetune.optimizers import make_optimizers
 from sv3d_pipe.orbit.unet import StableVideo3DUNet
 
 CODE = """
@@ -48,14 +48,14 @@ def part_of_a_run(folder: Path, sharded: bool = False) -> None:
         save_model(pipeline, state, folder)
 
 
-def shard(unet, optimizer):
+def shard(unet, *optimizers):
     """What accelerate does under FSDP, which it offers on GPUs only: every process keeps a part of each weight."""
     from torch.distributed.fsdp import fully_shard
 
     for block in unet.mid_in:
         fully_shard(block)
     fully_shard(unet)
-    return unet, AcceleratedOptimizer(make_optimizer(list(unet.parameters()), toy_recipe()))
+    return unet, *map(AcceleratedOptimizer, make_optimizers(unet, toy_recipe()))
 
 
 @pytest.fixture(scope="module")

@@ -32,9 +32,9 @@ def curve(folder) -> list[tuple[int, float]]:
     return [(row["step"], row["loss"]) for row in rows]
 
 
-def killed_run(folder) -> None:
+def killed_run(folder, optimizer: str) -> None:
     """Checkpoint after every step; die without warning in the middle. Runs in a process of its own."""
-    recipe = toy_recipe(steps=STEPS, save_minutes=0.0, accumulate=2)
+    recipe = toy_recipe(steps=STEPS, save_minutes=0.0, accumulate=2, optimizer=optimizer)
     pipeline = toy_pipeline()
     examples = make_examples([record(0), record(1), record(2)], pipeline, recipe, cpu(), folder)
     trainer = make_trainer(pipeline, examples, recipe, folder, cpu())
@@ -49,18 +49,20 @@ def killed_run(folder) -> None:
     trainer.run()
 
 
-def test_a_killed_run_resumes_to_the_same_curve_and_weights(tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_killed_run_resumes_to_the_same_curve_and_weights(tmp_path, optimizer):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir(), broken.mkdir()
-    expected = run(whole, toy_recipe(steps=STEPS, accumulate=2))
+    recipe = toy_recipe(steps=STEPS, accumulate=2, optimizer=optimizer)
+    expected = run(whole, recipe)
     code = f"import sys; sys.path.insert(0, {str(os.path.dirname(__file__))!r}); from pathlib import Path;"
-    code += f"import test_finetune_resume as t; t.killed_run(Path({str(broken)!r}))"
+    code += f"import test_finetune_resume as t; t.killed_run(Path({str(broken)!r}), {optimizer!r})"
     died = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert curve(broken) == curve(whole)[: KILLED // 10]
     with (broken / "log.jsonl").open("a") as file:  # as if it had died between a row and its checkpoint
         file.write('{"step": 20, "loss": 7.0}\n{"step": 2')
-    resumed = run(broken, toy_recipe(steps=STEPS, accumulate=2))
+    resumed = run(broken, recipe)
     assert curve(broken) == curve(whole) and len(curve(whole)) == STEPS // 10
     for name, average in expected.average.items():
         assert torch.equal(resumed.average[name], average), name

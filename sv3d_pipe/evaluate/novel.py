@@ -1,7 +1,8 @@
 """The suite ``orbit``: the orbit model's novel views beside the truth, and beside two baselines.
 
 The photo is a render from the orbit's last camera; the model paints the orbit; the frames that are not the
-photo are compared with renders. Baselines: every frame is the photo; a grey ellipsoid with its extents.
+photo are compared with renders: as painted (model), and with the crisp masks that surfaces are fitted to
+(views). Baselines: every frame is the photo; a grey ellipsoid with its extents.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sv3d_pipe.evaluate.tables import Row, Table, word
 from sv3d_pipe.render.views import render_views
 
 PHOTO_SIZE = 576
-METHODS = ("model", "photo", "ellipsoid")
+METHODS = ("model", "views", "photo", "ellipsoid")
 SHOWN = (2, 5, 8, 11, 14, 17)  # frames of the contact sheet
 SHOWN_SIZE = 96
 BAND_DEG = 10
@@ -30,7 +31,7 @@ BAND_DEG = 10
 
 def measure(path: Path, folder: Path, options: Options, display: Display) -> tuple[Row, np.ndarray]:
     """The model's and the baselines' scores on one object, in the mean and frame by frame."""
-    from sv3d_pipe.orbit.paint import paint
+    from sv3d_pipe.orbit.paint import crisp, paint_frames
 
     config = options.config.orbit
     obj = place(path, options.up)
@@ -38,17 +39,19 @@ def measure(path: Path, folder: Path, options: Options, display: Display) -> tup
     photo = render_views(obj, camera, PHOTO_SIZE, supersample=2)[0]
     context = Context(device=options.device, seed=options.seed, bar=display.bar)
     start = time.perf_counter()
-    views, metrics = paint(config, Photo(photo), context)
+    painted, metrics = paint_frames(config, Photo(photo), context)
     row: Row = {"model_seconds": time.perf_counter() - start, "kind": metrics["kind"]}
 
-    size = options.size or views.size
+    size, cameras = options.size or painted.size, painted.cameras
+    own = np.stack([resize_rgba(f, size) for f in painted.rgba]) if size != painted.size else painted.rgba
     frames = {
-        "truth": render_views(obj, views.cameras, size),
-        "model": np.stack([resize_rgba(f, size) for f in views.rgba]) if size != views.size else views.rgba,
-        "photo": np.repeat(resize_rgba(photo, size)[None], len(views.rgba), 0),
-        "ellipsoid": render_views(ellipsoid(photo, camera), views.cameras, size),
+        "truth": render_views(obj, cameras, size),
+        "model": own,
+        "views": crisp(own),
+        "photo": np.repeat(resize_rgba(photo, size)[None], len(own), 0),
+        "ellipsoid": render_views(ellipsoid(photo, camera), cameras, size),
     }
-    row["frames"] = _angles_of(views.cameras.origins[:-1])
+    row["frames"] = _angles_of(cameras.origins[:-1])
     for method in METHODS:
         scores = compare_pictures(frames["truth"][:-1], frames[method][:-1])
         row |= {f"{method}_{name}": float(np.mean(values)) for name, values in scores.items()}
@@ -96,7 +99,7 @@ ORBIT = Suite(
     methods=METHODS,
     scores=(*PICTURE_SCORES, "seconds"),
     columns=(
-        "model_psnr", "photo_psnr", "ellipsoid_psnr", "model_ssim", "model_mask_iou", "photo_mask_iou",
+        "model_psnr", "views_psnr", "photo_psnr", "ellipsoid_psnr", "model_ssim", "model_mask_iou", "photo_mask_iou",
         "ellipsoid_mask_iou", "model_seconds",
     ),
     judged="model_psnr",

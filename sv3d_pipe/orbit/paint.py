@@ -26,14 +26,30 @@ BACKGROUND_TOLERANCE = 0.06  # largest distance from white, per channel, that st
 
 
 def paint(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, dict[str, Any]]:
-    """Paint the views around the photo's object.
+    """Paint the views around the photo's object, as a surface can be fitted to them.
+
+    Returns:
+        the views of :func:`paint_frames` with :func:`crisp` masks, the photo in the last one's place; and
+        its metrics, with ``coverage``, the share of the pixels that show the object.
+    Raises:
+        UserError: angles or a size that the model cannot paint, or too little memory.
+    """
+    painted, metrics = paint_frames(config, photo, context)
+    frames = crisp(painted.rgba)
+    frames[-1] = resize_rgba(photo.rgba, frames.shape[1])
+    coverage = round(float(frames[..., 3].mean()), 4)
+    return replace(painted, rgba=frames), metrics | {"coverage": coverage}
+
+
+def paint_frames(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, dict[str, Any]]:
+    """The model's own pictures of the views around the photo's object; masks may be soft.
 
     The random numbers are those of the released sampling code: one generator on the device, seeded
     with the run's seed itself.
 
     Returns:
-        Views at the model's resolution or ``config.size``, the last one the photo; and metrics:
-        ``photo_psnr_db``, the model's own picture of the photo's view against the photo, on white.
+        Views at the model's resolution or ``config.size``, the last one from where the photo was taken; and
+        metrics: ``photo_psnr_db``, the model's own picture of the photo's view against the photo, on white.
     Raises:
         UserError: angles or a size that the model cannot paint, or too little memory.
     """
@@ -62,11 +78,8 @@ def paint(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, d
 
     output = first_that_fits(known, attempt, context.device, context.say)
     frames = output.frames if pipeline.paints_alpha else np.stack([cut_from_white(f) for f in output.frames])
-    frames = crisp(frames)
-    frames[-1] = resize_rgba(photo.rgba, size)
     metrics = {
         "photo_psnr_db": round(_psnr_db(output.own_last_frame, target), 2),
-        "coverage": round(float(frames[..., 3].mean()), 4),
         "frames": len(frames),
         "size": size,
         "kind": kind,

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from sv3d_pipe.artifacts import Field, Views
 from sv3d_pipe.config import NerfConfig
-from sv3d_pipe.context import Context
+from sv3d_pipe.context import Checkpoint, Context
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.evaluate.images import decibels
 from sv3d_pipe.nerf.composite import composite
 from sv3d_pipe.nerf.field import RadianceField
+from sv3d_pipe.nerf.hollow import Hollow, find_hollow
 from sv3d_pipe.nerf.march import march
 from sv3d_pipe.nerf.occupancy import AGREEMENT, COVERED, Hull, OccupancyGrid, carve
 from sv3d_pipe.nerf.rays import Batch, Pictures, pictures
-from sv3d_pipe.nerf.render import psnr
+from sv3d_pipe.nerf.render import psnr, psnr_of
+from sv3d_pipe.nerf.stereo import find_depths
 from sv3d_pipe.nerf.surface import extract
 
 MARGIN = 1.05  # the field's cube beside the sphere that every camera sees
@@ -25,6 +29,8 @@ LEARNING_RATE, LAST_LEARNING_RATE = 1e-2, 5e-4
 OCCUPANCY_EVERY = 40  # steps between two looks at the density
 MOST_RAYS = 8192
 HUBER = 0.1  # color errors beyond this count linearly
+TRIAL_STEPS = 300  # of the fits that decide whether a hollow is real
+TRIAL_GAIN = 0.5  # dB that the pixels that look into a hollow must gain
 
 
 def fit_field(config: NerfConfig, views: Views, context: Context) -> tuple[Field, dict]:
@@ -32,19 +38,19 @@ def fit_field(config: NerfConfig, views: Views, context: Context) -> tuple[Field
 
     Returns:
         the field with its mesh, and metrics: psnr_db over all views on white, photo_psnr_db of the
-        photo at its own size, hull_agreement, and the surface's numbers.
+        photo at its own size, hull_agreement, hull_covered, hollow_share (of the hull's cells that were
+        opened), and the surface's numbers.
     Raises:
         UserError: when the views show no object at all.
     """
     radius = views.cameras.visible_radius * MARGIN
     hull = _carve(views, radius, context)
-    occupied = torch.from_numpy(hull.occupied).to(context.device)
-    grid = OccupancyGrid(occupied, radius, 2 * radius / STEPS_ACROSS)
-    model = RadianceField(radius, config.levels, config.table_log2, min(16, config.finest), config.finest)
-    model = model.initialize(torch.Generator().manual_seed(context.generator("nerf-init").initial_seed()))
-    model.to(context.device)
-    sets = pictures(views, config.photo_weight, context.device)
-    optimize(config, model, grid, sets, context)
+    saved = context.checkpoint.load()
+    if saved is None:
+        occupied = _opened(config, views, hull.occupied, radius, context)
+    else:
+        occupied = saved["grid"]["hull"].cpu().numpy()
+    model, grid = _fit(config, views, occupied, radius, context)
 
     model.eval()
     metrics = {"psnr_db": psnr(model, grid, Pictures(views.rgba, views.cameras, context.device, views.seen))}
@@ -52,7 +58,11 @@ def fit_field(config: NerfConfig, views: Views, context: Context) -> tuple[Field
         photo = Pictures(views.photo[None], views.cameras[-1], context.device)
         metrics["photo_psnr_db"] = psnr(model, grid, photo)
     mesh, surface_metrics = extract(model, grid, config.surface, context)
-    metrics |= {"hull_agreement": hull.agreement, "hull_covered": hull.covered} | surface_metrics
+    metrics |= {
+        "hull_agreement": hull.agreement,
+        "hull_covered": hull.covered,
+        "hollow_share": float(1 - occupied.sum() / hull.occupied.sum()),
+    } | surface_metrics
     weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
     return Field(weights, model.shape, mesh), metrics
 
@@ -74,6 +84,59 @@ def _carve(views: Views, radius: float, context: Context) -> Hull:
             f"The views contradict each other: only {hull.agreement:.0%} of them agree on the shape."
         )
     return hull
+
+
+def _fit(
+    config: NerfConfig, views: Views, occupied: np.ndarray, radius: float, context: Context
+) -> tuple[RadianceField, OccupancyGrid]:
+    cells = torch.from_numpy(occupied).to(context.device)
+    grid = OccupancyGrid(cells, radius, 2 * radius / STEPS_ACROSS)
+    model = RadianceField(radius, config.levels, config.table_log2, min(16, config.finest), config.finest)
+    model = model.initialize(torch.Generator().manual_seed(context.generator("nerf-init").initial_seed()))
+    model.to(context.device)
+    optimize(config, model, grid, pictures(views, config.photo_weight, context.device), context)
+    return model, grid
+
+
+def _opened(
+    config: NerfConfig, views: Views, hull: np.ndarray, radius: float, context: Context
+) -> np.ndarray:
+    """The hull [G, G, G], without its hollows if short fits show that the views agree with them.
+
+    A fit never opens a hollow of its own: its first fog becomes a lid, a local minimum.
+    """
+    depths = find_depths(views, radius, context)
+    hollow = find_hollow(hull, depths, radius)
+    if hollow is None:
+        return hull
+    opened = hull & ~hollow.cells
+    short = replace(config, steps=min(config.steps, TRIAL_STEPS))
+    trial = replace(
+        context, checkpoint=Checkpoint(), bar=lambda _, total: context.bar("trying a hollow", total)
+    )
+    closed_db, opened_db = (
+        _hollow_psnr(*_fit(short, views, occupied, radius, trial), views, depths.views, hollow)
+        for occupied in (hull, opened)
+    )
+    gain_db = opened_db - closed_db
+    return opened if gain_db[0] >= TRIAL_GAIN and gain_db[1] >= 0 else hull
+
+
+def _hollow_psnr(
+    model: RadianceField, grid: OccupancyGrid, views: Views, chosen: np.ndarray, hollow: Hollow
+) -> np.ndarray:
+    """PSNR in dB of the pixels that look into the hollow, and of all whose rays cross it: [2]."""
+    seen = None if views.seen is None else views.seen[chosen]
+    drawn = Pictures(views.rgba[chosen], views.cameras[chosen], str(grid.hull.device), seen)
+    size, side = drawn.size, hollow.looks.shape[1]
+    found = []
+    for mask in (hollow.looks, hollow.crosses):
+        view, row, column = mask.nonzero()
+        row, column = ((2 * i + 1) * size // (2 * side) for i in (row, column))
+        pixels = torch.from_numpy((view * size + row) * size + column).to(grid.hull.device)
+        known = pixels if drawn.seen is None else pixels[drawn.seen[pixels]]
+        found.append(psnr_of(model, grid, drawn.at_centers(known)))
+    return np.array(found)
 
 
 def optimize(

@@ -143,8 +143,8 @@ class OccupancyGrid:
         self.occupied[tuple(self.cells[kept].T)] = True
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What :meth:`restore` needs."""
-        return {"alpha": self.alpha, "occupied": self.occupied}
+        """What :meth:`restore` needs, and the hull it is for."""
+        return {"alpha": self.alpha, "occupied": self.occupied, "hull": self.hull}
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
         self.alpha = state["alpha"].to(self.hull.device)

@@ -10,7 +10,7 @@ from sv3d_pipe.nerf.composite import composite
 from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.nerf.march import march
 from sv3d_pipe.nerf.occupancy import OccupancyGrid
-from sv3d_pipe.nerf.rays import Pictures
+from sv3d_pipe.nerf.rays import Batch, Pictures
 
 RAYS = 4096  # per part
 
@@ -36,7 +36,13 @@ def psnr(field: RadianceField, grid: OccupancyGrid, pictures: Pictures, most: in
     lattice = torch.arange(pictures.rgba[..., 0].numel(), device=pictures.rgba.device)
     lattice = lattice.view(pictures.rgba.shape[:3])[:, stride // 2 :: stride, stride // 2 :: stride]
     lattice = lattice.reshape(-1)
-    batch = pictures.at_centers(lattice if pictures.seen is None else lattice[pictures.seen[lattice]])
+    if pictures.seen is not None:
+        lattice = lattice[pictures.seen[lattice]]
+    return psnr_of(field, grid, pictures.at_centers(lattice))
+
+
+def psnr_of(field: RadianceField, grid: OccupancyGrid, batch: Batch) -> float:
+    """PSNR in dB of the colors along rays, on white."""
     color, alpha = render_rays(field, grid, batch.origins, batch.directions)
     seen = color + (1 - alpha[:, None])
     wanted = batch.rgba[:, :3] + (1 - batch.rgba[:, 3:])

@@ -44,12 +44,12 @@ class Solid(nn.Module):
 
 
 def largest_components(
-    vertices: np.ndarray, faces: np.ndarray, share: float = 0.002
+    vertices: np.ndarray, faces: np.ndarray, share: float = 0.0003
 ) -> tuple[np.ndarray, int]:
     """Drop the pieces of a mesh whose area is below `share` of the largest piece's.
 
-    The share is small: the end of a thin tail that broke off is still part of the object, and export
-    asks the pictures about loose pieces.
+    The share is about what a single wrong node of the grid makes. The end of a thin tail or spire that
+    broke off is still part of the object; export asks the pictures about loose pieces.
 
     Returns:
         the kept faces [F', 3] and the number of pieces dropped.

@@ -184,7 +184,7 @@ def test_losses_by_hand():
 
 
 def test_small_pieces_are_dropped():
-    pieces = [ball(0.4), ball(0.05, (0.6, 0, 0)), ball(0.01, (0, 0.6, 0))]  # areas 1, 1/64 and 1/1600
+    pieces = [ball(0.4), ball(0.05, (0.6, 0, 0)), ball(0.005, (0, 0.6, 0))]  # areas 1, 1/64 and 1/6400
     starts = np.cumsum([0, *(len(piece.vertices) for piece in pieces)])
     faces = np.concatenate([piece.faces + start for piece, start in zip(pieces, starts)])
     kept, dropped = largest_components(np.concatenate([piece.vertices for piece in pieces]), faces)

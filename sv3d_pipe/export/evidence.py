@@ -11,6 +11,7 @@ from sv3d_pipe.raster import rasterize
 
 SIZE = 256  # side of the pictures in which parts are looked for
 FEWEST_PIXELS = 20  # of a part, in all views together
+TOUCHED = 0.25  # alpha from which a pixel has the object: thin parts are rims and nothing else
 ON_OBJECT = 0.9  # share of a part's pixels that must lie on the object in the pictures
 
 
@@ -32,7 +33,7 @@ def shown_parts(mesh: Mesh, labels: np.ndarray, views: Views) -> np.ndarray:
         counts = (ids >= 0) & _known(views, i)
         part = labels[ids[counts]]
         seen += np.bincount(part, minlength=count)
-        on_object += np.bincount(part, alpha[counts] > 0.5, minlength=count).astype(np.int64)
+        on_object += np.bincount(part, alpha[counts] > TOUCHED, minlength=count).astype(np.int64)
     return (seen >= FEWEST_PIXELS) & (on_object >= ON_OBJECT * seen)
 
 

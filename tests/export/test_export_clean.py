@@ -28,9 +28,9 @@ def test_debris_goes_and_is_reported():
     assert np.abs(mesh.vertices).max() < 0.51
 
 
-def pictures_of(obj) -> Views:
+def pictures_of(obj, supersample: int = 1) -> Views:
     cameras = orbit(np.arange(6) * 60.0, 15.0)
-    return Views(render_views(obj, cameras, 64, supersample=1), cameras)
+    return Views(render_views(obj, cameras, 64, supersample=supersample), cameras)
 
 
 def test_small_parts_that_the_pictures_show_stay():
@@ -43,6 +43,16 @@ def test_small_parts_that_the_pictures_show_stay():
     assert (report["components"], report["dropped_components"]) == (2, 2)
     assert mesh.vertices[:, 0].max() > 0.38 and mesh.vertices[:, 0].min() > -0.31
     assert clean(scene, 20_000)[1]["components"] == 1
+
+
+def test_the_tip_of_a_thin_spire_that_broke_off_stays():
+    """It is less than a pixel wide, so the pictures show it half transparent."""
+    tip = trimesh.creation.cylinder(0.008, segment=[(0, 0.34, 0), (0, 0.5, 0)])
+    body = trimesh.util.concatenate([ball(0.3), tip])
+    pictures = pictures_of(grey(body), supersample=4)
+    assert pictures.rgba[:, :14, :, 3].max() < 0.75
+    mesh, _ = clean(as_mesh(body), 20_000, views=pictures)
+    assert mesh.vertices[:, 1].max() == pytest.approx(0.5, abs=1e-3)
 
 
 def test_a_large_second_part_stays():

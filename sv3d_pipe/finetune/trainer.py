@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
+from accelerate.utils import DistributedType, broadcast
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -53,7 +53,7 @@ class Trainer:
         net: the network without its wrappers; ``average``: its averaged weights by name.
         step, seconds: of training so far.
     Raises:
-        UserError: the batch cannot be shared out evenly.
+        UserError: the batch cannot be shared out evenly, or Muon is to work under FSDP.
     """
 
     def __init__(
@@ -74,6 +74,8 @@ class Trainer:
                 f"A batch of {recipe.batch} objects cannot be shared out evenly: --batch must be a multiple of"
                 f" processes times --accumulate, here {parts}."
             )
+        if recipe.optimizer == "muon" and accelerator.distributed_type == DistributedType.FSDP:
+            raise UserError("Muon needs whole matrices, and FSDP splits them; use --optimizer adamw.")
         self.wrapped, *self.optimizers = accelerator.prepare(unet, *make_optimizers(unet, recipe))
         self.net = accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=True)
         self.average = {name: p.detach().clone() for name, p in self._trained()}

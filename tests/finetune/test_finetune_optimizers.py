@@ -1,8 +1,13 @@
+import types
+
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from training_fakes import toy_pipeline, toy_recipe
 
+from sv3d_pipe.errors import UserError
 from sv3d_pipe.finetune.optimizers import MUON_RATE, make_optimizers
+from sv3d_pipe.finetune.trainer import Trainer
 
 
 def test_muon_takes_the_weights_of_linear_layers_and_adamw_everything_else():
@@ -40,3 +45,9 @@ def test_a_matrix_moves_equally_far_along_all_its_directions():
         [1.0] * 8, abs=0.35
     )  # five Newton-Schulz steps
     assert (moved - torch.diag(moved.diagonal())).abs().max() < 1e-2
+
+
+def test_muon_is_refused_where_matrices_are_split():
+    split = types.SimpleNamespace(num_processes=1, distributed_type=DistributedType.FSDP)
+    with pytest.raises(UserError, match="use --optimizer adamw"):
+        Trainer(toy_pipeline().unet, None, toy_recipe(optimizer="muon"), None, split, None, None)

@@ -111,7 +111,7 @@ def test_orbit_compares_with_two_baselines(objects, tmp_path):
     assert row["frames"]["from_photo_deg"][near] == pytest.approx(360 / 21, abs=0.01)
     assert row["frames"]["from_photo_deg"][away] == pytest.approx(3600 / 21, abs=0.01)
     assert "by elevation" in result.stderr and "by azimuth" in result.stderr
-    assert set(document["summary"]) == {"model", "photo", "ellipsoid"}
+    assert set(document["summary"]) == {"model", "views", "photo", "ellipsoid"}
 
 
 def test_photo_goes_the_whole_road(objects, tmp_path):

@@ -29,6 +29,7 @@ LEARNING_RATE, LAST_LEARNING_RATE = 1e-2, 5e-4
 OCCUPANCY_EVERY = 40  # steps between two looks at the density
 MOST_RAYS = 8192
 HUBER = 0.1  # color errors beyond this count linearly
+LEAST_SIZE = 96  # pixels per side of views that show hollows; at 64 a pixel is as large as a cell
 TRIAL_STEPS = 300  # of the fits that decide whether a hollow is real
 TRIAL_GAIN = 0.5  # dB that the pixels that look into a hollow must gain
 
@@ -103,8 +104,10 @@ def _opened(
 ) -> np.ndarray:
     """The hull [G, G, G], without its hollows if short fits show that the views agree with them.
 
-    A fit never opens a hollow of its own: its first fog becomes a lid, a local minimum.
+    Views smaller than LEAST_SIZE are not asked. A fit never opens a hollow of its own: its first fog becomes a lid, a local minimum.
     """
+    if views.size < LEAST_SIZE:
+        return hull
     depths = find_depths(views, radius, context)
     hollow = find_hollow(hull, depths, radius)
     if hollow is None:

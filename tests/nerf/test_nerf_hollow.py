@@ -17,6 +17,7 @@ from sv3d_pipe.raster import interpolate, rasterize
 
 TINY = NerfConfig(steps=150, samples=4096, levels=8, table_log2=13, finest=64, surface=40)
 RADIUS = 0.6
+SIZE = fit.LEAST_SIZE
 HALF = np.array([0.32, 0.2, 0.3])  # half sides of the box
 WALL = 0.06  # of the open box: four sides and a bottom
 
@@ -41,7 +42,7 @@ def true_depths(mesh: trimesh.Trimesh, cameras: Cameras, size: int) -> np.ndarra
     return torch.where(raster.covered, raster.depth, torch.nan).numpy()
 
 
-def patterned_views(mesh: trimesh.Trimesh, size: int = 64) -> Views:
+def patterned_views(mesh: trimesh.Trimesh, size: int = SIZE) -> Views:
     """The mesh in a smooth pattern of colors that depends on the place alone; 2 x 2 rays a pixel."""
     cameras = orbit(*orbit_angles("sine", 10.0))
     vertices, faces = torch.tensor(mesh.vertices).float(), torch.tensor(mesh.faces)
@@ -115,9 +116,9 @@ def test_path_costs_are_those_of_the_recurrence():
 
 
 def test_stereo_finds_the_depths_of_an_open_box():
-    views = patterned_views(open_box(), 96)
+    views = patterned_views(open_box())
     found = find_depths(views, RADIUS, Context()).depth
-    truth = true_depths(open_box(), views.cameras, 96)
+    truth = true_depths(open_box(), views.cameras, SIZE)
     known = np.isfinite(found) & np.isfinite(truth)
     assert known.sum() > 0.85 * np.isfinite(truth).sum()
     cells = np.abs(found - truth)[known] / (2 * RADIUS / 64)
@@ -155,7 +156,7 @@ def test_rays_are_measured_in_cells_before_and_behind_what_they_see():
 
 def test_true_depths_show_the_open_boxs_room(cup):
     hull = carve(cup, RADIUS).occupied
-    depths = Depths(np.arange(21), true_depths(open_box(), cup.cameras, 64), cup.cameras)
+    depths = Depths(np.arange(21), true_depths(open_box(), cup.cameras, SIZE), cup.cameras)
     hollow = find_hollow(hull, depths, RADIUS)
     assert hollow.cells[room()].mean() > 0.7
     assert hollow.cells[walls()].mean() < 0.02
@@ -166,7 +167,7 @@ def test_true_depths_show_the_open_boxs_room(cup):
 
 def test_true_depths_show_no_room_in_a_full_box(solid):
     hull = carve(solid, RADIUS).occupied
-    depths = Depths(np.arange(21), true_depths(full_box(), solid.cameras, 64), solid.cameras)
+    depths = Depths(np.arange(21), true_depths(full_box(), solid.cameras, SIZE), solid.cameras)
     assert find_hollow(hull, depths, RADIUS) is None
 
 
@@ -190,11 +191,18 @@ def test_a_hollow_that_the_views_contradict_stays_shut(solid, monkeypatch):
     hull = carve(solid, RADIUS).occupied
     cells = hull.copy()
     cells[:, :28] = False  # the upper half
-    into = np.isfinite(true_depths(full_box(), solid.cameras, 64))
+    into = np.isfinite(true_depths(full_box(), solid.cameras, SIZE))
     monkeypatch.setattr(fit, "find_depths", lambda *_: Depths(np.arange(21), into, solid.cameras))
     monkeypatch.setattr(fit, "find_hollow", lambda *_: Hollow(cells, into, into))
     occupied = fit._opened(dataclasses.replace(TINY, steps=60), solid, hull, RADIUS, Context())
     assert np.array_equal(occupied, hull)
+
+
+def test_pictures_too_small_for_stereo_are_not_asked(monkeypatch):
+    monkeypatch.setattr(fit, "find_depths", lambda *_: pytest.fail("asked"))
+    small = patterned_views(open_box(), SIZE - 1)
+    hull = carve(small, RADIUS).occupied
+    assert fit._opened(TINY, small, hull, RADIUS, Context()) is hull
 
 
 def test_a_resumed_fit_keeps_its_hollow(solid, tmp_path, monkeypatch):

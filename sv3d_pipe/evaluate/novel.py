@@ -43,11 +43,13 @@ def measure(path: Path, folder: Path, options: Options, display: Display) -> tup
     row: Row = {"model_seconds": time.perf_counter() - start, "kind": metrics["kind"]}
 
     size, cameras = options.size or painted.size, painted.cameras
-    own = np.stack([resize_rgba(f, size) for f in painted.rgba]) if size != painted.size else painted.rgba
+    own, sharp = (
+        np.stack([resize_rgba(frame, size) for frame in rgba]) for rgba in (painted.rgba, crisp(painted.rgba))
+    )
     frames = {
         "truth": render_views(obj, cameras, size),
         "model": own,
-        "views": crisp(own),
+        "views": sharp,
         "photo": np.repeat(resize_rgba(photo, size)[None], len(own), 0),
         "ellipsoid": render_views(ellipsoid(photo, camera), cameras, size),
     }

@@ -2,7 +2,7 @@
 
 No silhouette shows the inside of a vessel, and a fit that starts as fog closes it with a lid in the inside's
 color. Here stereo (:mod:`sv3d_pipe.nerf.stereo`) proposes cells that ought to be empty; whether they are is
-for a fit to decide.
+for a fit to decide. The thresholds were chosen on renders of scanned and modeled objects (docs/reconstruction.md).
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ def find_hollow(hull: np.ndarray, depths: Depths, radius: float) -> Hollow | Non
     carved = hull & (free >= FREE_VIEWS) & (free >= FREE_TO_SURFACE * ending)
     unseen = hull & (free < FREE_VIEWS) & (ending == 0)
     below = ndimage.distance_transform_edt(hull)
-    labels, count = ndimage.label(carved & (below > DEEP), np.ones((3, 3, 3)))
+    labels, _ = ndimage.label(carved & (below > DEEP), np.ones((3, 3, 3)))
+    large = np.flatnonzero(np.bincount(labels.ravel())[1:] >= LEAST * hull.sum()) + 1
+    if not len(large):
+        return None
+    behind_seen = lengths(depths, hull, radius)[1]
     cells = np.zeros_like(hull)
     looks = np.zeros(depths.depth.shape, bool)
-    for label in range(1, count + 1):
-        core = labels == label
-        if core.sum() < LEAST * hull.sum():
-            continue
-        seen = ndimage.binary_dilation(core, iterations=DEEP + 1, mask=carved)
+    for label in large:
+        seen = ndimage.binary_dilation(labels == label, iterations=DEEP + 1, mask=carved)
         into = lengths(depths, seen, radius)[0] > INTO
         if not into.any():
             continue
-        thickness = np.median(lengths(depths, hull, radius)[1][into])
-        shut = unseen & (below > thickness)
+        shut = unseen & (below > np.median(behind_seen[into]))
         shut[:, : np.flatnonzero(seen.any((0, 2)))[0]] = False
         cells |= seen | ndimage.binary_propagation(ndimage.binary_dilation(seen) & shut, mask=shut)
         looks |= into

@@ -1,6 +1,7 @@
 """How far is what each view sees: plane sweep stereo between neighbouring views.
 
-Silhouettes cannot tell a filled vessel from an empty one, colors seen from two sides can.
+Silhouettes cannot tell a filled vessel from an empty one, colors seen from two sides can. The constants are
+choices of this project, not of the papers it follows.
 """
 
 from __future__ import annotations

@@ -18,26 +18,20 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-from sv3d_pipe.cameras import FOV_DEG
+from sv3d_pipe.orbit.render import render_volume
+from sv3d_pipe.orbit.voxels import (
+    CAMERA_DISTANCE,
+    frame_axes,
+    project,
+    ray_points,
+    unproject,
+    voxel_centers,
+)
 
-# Lengths are in units of the visible sphere's radius: the grid spans [-1, 1]^3.
-CAMERA_DISTANCE = 1 / math.sin(math.radians(FOV_DEG) / 2)
-FOCAL = 1 / math.tan(math.radians(FOV_DEG) / 2)  # in half image widths
 RENDERED = 8  # channels of the volume: rgb, density, four features for the head
-
-
-def frame_axes(polar: torch.Tensor, azimuth: torch.Tensor) -> torch.Tensor:
-    """Camera axes in the world of sv3d_pipe.cameras.
-
-    Args:
-        polar, azimuth: [..., ] radians; polar is measured from +y.
-    Returns:
-        [..., 3, 3] whose rows are right, up and back (towards the camera).
-    """
-    zero = torch.zeros_like(polar)
-    back = torch.stack([polar.sin() * azimuth.sin(), polar.cos(), polar.sin() * azimuth.cos()], -1)
-    right = torch.stack([azimuth.cos(), zero, -azimuth.sin()], -1)
-    return torch.stack([right, torch.linalg.cross(back, right), back], -2)
+PURE_SIGMA = 700.0  # the largest noise level: nothing is left of the frames
+SUBPIXELS = 4  # per pixel and axis of a silhouette
+LEVELS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # of density, per radius of the visible sphere
 
 
 class VolumeDenoiser(ModelMixin, ConfigMixin):
@@ -107,16 +101,44 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
         pose: torch.Tensor,  # [B, T, 2] polar, azimuth in radians
     ) -> torch.Tensor:  # [B, T, 4, S, S]
         """The expected clean frames."""
-        pose = torch.stack([pose[..., 0], pose[..., 1] - pose[:, -1:, 1]], -1)
-        axes = frame_axes(pose[..., 0], pose[..., 1])  # [B, T, 3, 3]
-        embedding = self.noise(noise_waves(sigma.log() / 4, 64))  # [B, 128]
+        axes = _axes(pose)
+        embedding = self._embed(sigma)
         scaled = noisy / (sigma**2 + 1).sqrt()[:, None, None, None, None]  # unit variance
         volume = self._volume(scaled, photo, axes, embedding)  # [B, 8, G, G, G]
-        rendered = self._render(volume, axes)  # [B, T, 8, S/2, S/2]
+        side, ray_samples = self.config.size // 2, self.config.ray_samples
+        rendered = render_volume(volume, axes, side, ray_samples)  # [B, T, 8, S/2, S/2]
         up = F.interpolate(rendered.flatten(0, 1), scale_factor=2, mode="bilinear")
         inputs = torch.cat([up, scaled.flatten(0, 1)], 1)
+        inputs = inputs.to(memory_format=torch.channels_last)  # faster on the CPU
         residual = self.head(inputs, embedding.repeat_interleave(noisy.shape[1], 0))
         return (up[:, :4] * 2 - 1 + residual).view_as(noisy)
+
+    @torch.no_grad()
+    def silhouettes(
+        self,
+        photo: torch.Tensor,  # [1, 4, S, S] image latent
+        pose: torch.Tensor,  # [T, 2] polar, azimuth in radians
+    ) -> torch.Tensor:  # [T, S, S] in [0, 1]
+        """Masks with sharp edges of one solid: what is denser than a level, with the frames pure noise.
+
+        Of LEVELS the one is taken whose solid agrees best with the photo's mask. A density low enough to be
+        a thing's thin or uncertain parts in one object is another's haze.
+        """
+        size, axes = self.config.size, _axes(pose[None])
+        generator = torch.Generator(photo.device).manual_seed(0)
+        noise = torch.randn((1, len(pose), 4, size, size), generator=generator, device=photo.device)
+        embedding = self._embed(torch.full((1,), PURE_SIGMA, device=photo.device))
+        density = self._volume(noise, photo, axes, embedding)[:, 3:4]  # [1, 1, G, G, G]
+        points = ray_points(axes[0], size, 2 * self.config.grid)  # [T, S * S, n, 3]
+        along = F.grid_sample(density, points[None], align_corners=False)[0, 0]
+        largest = along.amax(-1).view(-1, 1, size, size)
+        fine = F.interpolate(largest, scale_factor=SUBPIXELS, mode="bilinear")
+        own = F.interpolate(photo[:, 3:], scale_factor=SUBPIXELS, mode="bilinear")[0] > 0
+        level = max(LEVELS, key=lambda level: _overlap(fine[-1] > level, own))
+        return F.avg_pool2d((fine > level).float(), SUBPIXELS)[:, 0]
+
+    def _embed(self, sigma):
+        return self.noise(noise_waves(sigma.log() / 4, 64))  # [B, 128]
 
     def _volume(self, scaled, photo, axes, embedding):
         grid = self.config.grid
@@ -156,28 +178,6 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
         mean = values.mean(1)
         spread = values.square().mean(1) - mean.square()
         return torch.cat([mean, spread], 1).unflatten(2, (grid,) * 3)
-
-    def _render(self, volume, axes):
-        """Volume rendering at half the frame size: premultiplied rgb, alpha, features [B, T, 8, S/2, S/2]."""
-        batch, frames = axes.shape[:2]
-        side, n = self.config.size // 2, self.config.ray_samples
-        pixel = (torch.arange(side, device=volume.device) + 0.5) * (2 / side) - 1
-        y, x = torch.meshgrid(-pixel, pixel, indexing="ij")
-        camera = F.normalize(torch.stack([x, y, torch.full_like(x, -FOCAL)], -1), dim=-1)  # [s, s, 3]
-        directions = torch.einsum("hwi,btij->bthwj", camera, axes)
-        origins = CAMERA_DISTANCE * axes[:, :, 2]  # [B, T, 3]
-        t = CAMERA_DISTANCE - 1 + (torch.arange(n, device=volume.device) + 0.5) * (2 / n)
-        points = origins[:, :, None, None, None] + directions[..., None, :] * t[:, None]  # [B, T, s, s, n, 3]
-        values = F.grid_sample(
-            volume, points.view(batch, frames, side * side, n, 3), align_corners=False
-        )  # [B, 8, T, s*s, n]
-        optical = values[:, 3:4] * (2 / n)
-        transmittance = torch.exp(optical - optical.cumsum(-1))
-        weights = transmittance * (1 - torch.exp(-optical))
-        rgb_features = (torch.cat([values[:, :3], values[:, 4:]], 1) * weights).sum(-1)  # [B, 7, T, s*s]
-        alpha = weights.sum(-1)
-        images = torch.cat([rgb_features[:, :3], alpha, rgb_features[:, 3:]], 1)
-        return images.transpose(1, 2).unflatten(3, (side, side))
 
 
 class PhotoEncoder(nn.Module):
@@ -246,10 +246,15 @@ class TokenBlock(nn.Module):
         scale_a, shift_a, scale_b, shift_b = self.modulate(embedding)[:, None].chunk(4, -1)
         h = F.layer_norm(x, x.shape[-1:]) * (1 + scale_a) + shift_a
         q, k, v = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        x = x + self.out(attended)
+        x = x + self.out(_attention(q, k, v).transpose(1, 2).flatten(2))
         h = F.layer_norm(x, x.shape[-1:]) * (1 + scale_b) + shift_b
         return x + self.mlp(h)
+
+
+def _attention(q, k, v):  # each [B, heads, N, D]
+    if q.device.type == "cpu":  # where the fused kernel takes twice as long to train in bfloat16
+        return (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1) @ v
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 class FrameHead(nn.Module):
@@ -270,40 +275,18 @@ class FrameHead(nn.Module):
         return self.leave(F.silu(self.conv(x))).float()
 
 
+def _axes(pose: torch.Tensor) -> torch.Tensor:
+    """Camera axes [B, T, 3, 3] of poses [B, T, 2] in a world where the photo, the last, has azimuth 0."""
+    return frame_axes(pose[..., 0], pose[..., 1] - pose[:, -1:, 1])
+
+
+def _overlap(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Intersection over union of two masks."""
+    return (a & b).sum().item() / max((a | b).sum().item(), 1)
+
+
 def noise_waves(x: torch.Tensor, size: int) -> torch.Tensor:
     """[B] -> [B, size] cosines and sines of frequencies from 1/8 to 32 (noise levels span about 3)."""
     frequencies = torch.exp(torch.linspace(math.log(0.125), math.log(32.0), size // 2, device=x.device))
     angles = x[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], -1)
-
-
-def voxel_centers(grid: int, device: torch.device) -> torch.Tensor:
-    """[grid^3, 3] world positions (x, y, z), in the order of a [z, y, x] volume."""
-    center = (torch.arange(grid, device=device) + 0.5) * (2 / grid) - 1
-    z, y, x = torch.meshgrid(center, center, center, indexing="ij")
-    return torch.stack([x, y, z], -1).view(-1, 3)
-
-
-def project(points: torch.Tensor, axes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """World points [P, 3] in frames with axes [B, T, 3, 3].
-
-    Returns:
-        positions [B, T, P, 2] in [-1, 1] (x right, y down, as grid_sample wants) and the
-        distance along the viewing axis [B, T, P].
-    """
-    camera = torch.einsum("btij,pj->btpi", axes, points)
-    depth = CAMERA_DISTANCE - camera[..., 2]
-    scale = FOCAL / depth
-    return torch.stack([camera[..., 0] * scale, -camera[..., 1] * scale], -1), depth
-
-
-def unproject(maps: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """Feature maps [B, T, C, h, w] read at positions [B, T, P, 2]: [B, T, C, P]."""
-    batch, frames = maps.shape[:2]
-    values = F.grid_sample(
-        maps.flatten(0, 1),
-        where.to(maps.dtype).flatten(0, 1)[:, None],
-        align_corners=False,
-        padding_mode="border",
-    )
-    return values[:, :, 0].unflatten(0, (batch, frames))

@@ -11,7 +11,8 @@ from accelerate import Accelerator
 from sv3d_pipe.finetune.recipe import Recipe
 from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline, euler_scheduler
 from sv3d_pipe.orbit.pixels import PixelCodec
-from sv3d_pipe.orbit.volume import VolumeDenoiser, frame_axes, project
+from sv3d_pipe.orbit.volume import VolumeDenoiser
+from sv3d_pipe.orbit.voxels import frame_axes, project
 
 sys.path.append(str(Path(__file__).parents[1] / "orbit"))  # sv3d_tiny
 

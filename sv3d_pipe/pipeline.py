@@ -126,7 +126,7 @@ def _shape(road: Road) -> dict[str, str]:
 
 ROAD = (
     Stage("prep", 1, (), _prep, _load("Photo"), _photo_content),
-    Stage("orbit", 2, ("prep",), _orbit, _load("Views"), _model),
+    Stage("orbit", 3, ("prep",), _orbit, _load("Views"), _model),
     Stage("nerf", 3, ("orbit",), _nerf, _load("Field")),
     Stage("refine", 5, ("prep", "orbit", "nerf"), _refine, _load("Mesh"), _shape),
     Stage("export", 3, ("orbit", "refine"), _export, lambda folder: folder),

@@ -1,7 +1,7 @@
 """The suite ``orbit``: the orbit model's novel views beside the truth, and beside two baselines.
 
 The photo is a render from the orbit's last camera; the model paints the orbit; the frames that are not the
-photo are compared with renders: as painted (model), and with the crisp masks that surfaces are fitted to
+photo are compared with renders: as painted (model), and with the sharp masks that surfaces are fitted to
 (views). Baselines: every frame is the photo; a grey ellipsoid with its extents.
 """
 
@@ -31,7 +31,7 @@ BAND_DEG = 10
 
 def measure(path: Path, folder: Path, options: Options, display: Display) -> tuple[Row, np.ndarray]:
     """The model's and the baselines' scores on one object, in the mean and frame by frame."""
-    from sv3d_pipe.orbit.paint import crisp, paint_frames
+    from sv3d_pipe.orbit.paint import paint_frames, sharpen
 
     config = options.config.orbit
     obj = place(path, options.up)
@@ -44,7 +44,8 @@ def measure(path: Path, folder: Path, options: Options, display: Display) -> tup
 
     size, cameras = options.size or painted.size, painted.cameras
     own, sharp = (
-        np.stack([resize_rgba(frame, size) for frame in rgba]) for rgba in (painted.rgba, crisp(painted.rgba))
+        np.stack([resize_rgba(frame, size) for frame in rgba])
+        for rgba in (painted.rgba, sharpen(config, painted, context))
     )
     frames = {
         "truth": render_views(obj, cameras, size),

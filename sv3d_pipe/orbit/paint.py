@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -18,24 +17,25 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.evaluate.images import decibels
 from sv3d_pipe.orbit.angles import camera_angles
 from sv3d_pipe.orbit.conditioning import photo_on_white
+from sv3d_pipe.orbit.masks import crisp, cut_from_white, cut_out, solid_masks
 from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline, StableVideo3DPipelineOutput
 from sv3d_pipe.orbit.plan import Plan, adopt, first_that_fits, frame_size, plans, ready
+from sv3d_pipe.orbit.volume import VolumeDenoiser
 
 FEW_STEPS = 12  # fewer are enough only for models trained to need few, as mini
-BACKGROUND_TOLERANCE = 0.06  # largest distance from white, per channel, that still counts as background
 
 
 def paint(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, dict[str, Any]]:
     """Paint the views around the photo's object, as a surface can be fitted to them.
 
     Returns:
-        the views of :func:`paint_frames` with :func:`crisp` masks, the photo in the last one's place; and
-        its metrics, with ``coverage``, the share of the pixels that show the object.
+        the views of :func:`paint_frames` with the masks of :func:`sharpen`, the photo in the last one's
+        place; and its metrics, with ``coverage``, the share of the pixels that show the object.
     Raises:
         UserError: angles or a size that the model cannot paint, or too little memory.
     """
     painted, metrics = paint_frames(config, photo, context)
-    frames = crisp(painted.rgba)
+    frames = sharpen(config, painted, context)
     frames[-1] = resize_rgba(photo.rgba, frames.shape[1])
     coverage = round(float(frames[..., 3].mean()), 4)
     return replace(painted, rgba=frames), metrics | {"coverage": coverage}
@@ -89,6 +89,18 @@ def paint_frames(config: OrbitConfig, photo: Photo, context: Context) -> tuple[V
     return Views(frames, orbit(*angles), photo.rgba), metrics
 
 
+def sharpen(config: OrbitConfig, painted: Views, context: Context) -> np.ndarray:
+    """The frames [N, S, S, 4] of :func:`paint_frames` with mask edges about one pixel wide.
+
+    A single step paints the mean of all that is possible, and its soft masks are no solid's; a model that
+    thinks in a volume then says what the solid is. Several steps paint one possibility, masks and all.
+    """
+    pipeline = ready(config, context.device)
+    if (config.steps or pipeline.config.steps) > 1 or not isinstance(pipeline.unet, VolumeDenoiser):
+        return crisp(painted.rgba)
+    return cut_out(painted.rgba, solid_masks(pipeline, painted.photo, camera_angles(config, context.seed)))
+
+
 def _warn_of_few_steps(config: OrbitConfig, context: Context) -> None:
     if config.steps < FEW_STEPS:
         few = "1 sampling step is" if config.steps == 1 else f"{config.steps} sampling steps are"
@@ -131,57 +143,9 @@ def _sample(
         )
 
 
-def crisp(
-    rgba: np.ndarray,  # [N, S, S, 4]
-) -> np.ndarray:  # [N, S, S, 4]
-    """The same pictures with mask edges about one pixel wide; sharp masks are left as they are.
-
-    A model that is unsure paints soft rims; a surface meets a half-transparent rim with spikes. A ramp
-    of W pixels has the integral of 4 a (1 - a) equal to 2 W / 3 and that of its slope equal to 1, so
-    their ratio measures W; the contrast is raised by it. The middle of the new edge lies where the
-    mask keeps its area: soft alpha is a probability, its sum the area to expect, and thin parts of
-    uncertain place would vanish at 1/2.
-    """
-    return np.stack([_crisp_frame(frame) for frame in rgba])
-
-
-def _crisp_frame(rgba: np.ndarray) -> np.ndarray:
-    alpha = rgba[..., 3]
-    slope = np.hypot(*np.gradient(alpha)).sum()
-    width = 1.5 * (4 * alpha * (1 - alpha)).sum() / max(slope, 1e-6)
-    if width < 1.25:  # sharp masks measure 0.9 to 1.2
-        return rgba
-    middle = np.quantile(alpha, 1 - alpha.mean())
-    sharp = np.clip(0.5 + (alpha - middle) * width, 0, 1)
-    return np.concatenate([rgba[..., :3], sharp[..., None]], -1).astype(np.float32)
-
-
 def _psnr_db(frame: np.ndarray, target: np.ndarray) -> float:
     """Of a frame [S, S, 3 or 4] against the photo on white [S, S, 3]."""
     return decibels(float(np.mean((_white(frame).astype(np.float64) - target) ** 2)))
-
-
-def cut_from_white(
-    rgb: np.ndarray,  # [S, S, 3] in [0, 1], the object on white
-) -> np.ndarray:  # [S, S, 4] straight alpha
-    """Estimate the alpha of a picture painted on white.
-
-    Background is what is nearly white and connected with the border; holes that the object encloses
-    stay opaque. Where object and background meet, alpha is the pixel's distance from white as a
-    share of that of the object nearby, and white is taken out of the color.
-    """
-    distance = 1 - rgb.min(-1)  # [S, S]
-    pale = (distance < BACKGROUND_TOLERANCE).astype(np.uint8)
-    _, labels = cv2.connectedComponents(np.pad(pale, 1, constant_values=1), connectivity=4)
-    background = (labels == labels[0, 0])[1:-1, 1:-1]
-    disc = np.ones((3, 3), np.uint8)
-    rim = cv2.dilate(background.astype(np.uint8), disc).astype(bool) & ~background
-    inside = np.where(rim | background, 0, distance).astype(np.float32)
-    nearby = cv2.dilate(inside, np.ones((5, 5), np.uint8))
-    share = np.where(nearby > 0, distance / np.maximum(nearby, 1e-3), 1.0)
-    alpha = np.where(background, 0.0, np.where(rim, np.clip(share, 0, 1), 1.0))[..., None]
-    color = np.where(alpha > 0, (rgb - (1 - alpha)) / np.maximum(alpha, 1e-3), 0)
-    return np.concatenate([np.clip(color, 0, 1), alpha], -1).astype(np.float32)
 
 
 def _white(frame: np.ndarray) -> np.ndarray:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,11 @@ from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.context import Context
 from sv3d_pipe.evaluate.images import psnr
-from sv3d_pipe.orbit.paint import crisp, cut_from_white, paint
-from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline
+from sv3d_pipe.orbit.masks import crisp, cut_from_white, cut_out
+from sv3d_pipe.orbit.paint import paint
+from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline, euler_scheduler
+from sv3d_pipe.orbit.pixels import PixelCodec
+from sv3d_pipe.orbit.volume import VolumeDenoiser
 
 
 class CountingBar:
@@ -196,3 +201,37 @@ def test_a_faint_thin_part_keeps_its_area_when_made_crisp():
     sharp = crisp(rgba)[0, 20, :, 3]
     assert sharp.sum() == pytest.approx(ridge.sum(), abs=1.0)  # columns come in pairs
     assert sharp[31] == sharp[32] == 1 and sharp[[20, 43]].max() == 0
+
+
+def test_cut_out_gives_new_places_the_nearest_color():
+    rgba = np.zeros((1, 4, 4, 4), np.float32)
+    rgba[0, :, 0] = [1, 0, 0, 1]
+    rgba[0, :, 1] = [0, 1, 0, 0.2]  # hardly there: its color is not trusted
+    rgba[0, :, 3] = [0, 0, 1, 0.9]
+    mask = np.ones((1, 4, 4), np.float32)
+    mask[0, 0] = 0
+    result = cut_out(rgba, mask)
+    np.testing.assert_array_equal(result[..., 3], mask)
+    np.testing.assert_array_equal(result[0, 1, :, :3], [[1, 0, 0], [1, 0, 0], [0, 0, 1], [0, 0, 1]])
+
+
+def test_one_step_of_a_volume_model_is_cut_out_of_one_solid(tmp_path, monkeypatch):
+    asked = []
+
+    def silhouettes(self, photo, pose):
+        asked.append((photo.shape, pose))
+        return torch.full((len(pose), 16, 16), 0.25)
+
+    monkeypatch.setattr(VolumeDenoiser, "silhouettes", silhouettes)
+    unet = VolumeDenoiser(size=16, grid=16, channels=(8, 16), width=32, depth=1, heads=2, ray_samples=8)
+    StableVideo3DPipeline(PixelCodec(16), unet, euler_scheduler()).save_pretrained(tmp_path / "model")
+    config = OrbitConfig(model=str(tmp_path / "model"), steps=1, guidance=1.0, elevation_deg=20.0)
+    views, _ = paint(config, Photo(half_disc(32)), Context())
+    assert (views.rgba[:-1, ..., 3] == 0.25).all()
+    np.testing.assert_allclose(views.rgba[-1], resize_rgba(half_disc(32), 16), atol=1e-6)
+    (shape, pose), radians = asked[0], np.radians(orbit_angles("sine", 20.0, 30.0))
+    assert shape == (1, 4, 16, 16)
+    np.testing.assert_allclose(pose[:, 0].numpy(), np.pi / 2 - radians[1], atol=1e-5)
+    np.testing.assert_allclose(pose[:, 1].cos().numpy(), np.cos(radians[0]), atol=1e-5)
+    several, _ = paint(dataclasses.replace(config, steps=2), Photo(half_disc(32)), Context())
+    assert len(asked) == 1 and several.rgba[0, ..., 3].max() != 0.25

@@ -16,8 +16,10 @@ import torch
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.finetune.recipe import Recipe
+from sv3d_pipe.finetune.reframe import reframe
 from sv3d_pipe.finetune.validate import check_record, is_static
 from sv3d_pipe.orbit.pixels import PixelCodec
+from sv3d_pipe.orbit.voxels import frame_axes
 
 COND_AUG = 1e-5  # noise on the photo in both released SV3D models
 PHOTO_ELEVATION_DEG = (-5.0, 30.0)  # views from here may serve as the photo, if there are any
@@ -58,12 +60,13 @@ class PixelViews:
         orbits: records as :class:`sv3d_pipe.render.dataset.OrbitSet` gives them.
         codec: on the CPU.
         frames: views that an example needs.
+        reframe: share of the altered examples that are framed as prep frames photos.
     Raises:
         UserError: a record is unfit.
     """
 
-    def __init__(self, orbits: Sequence[Any], codec: PixelCodec, frames: int):
-        self.orbits, self.codec = orbits, codec
+    def __init__(self, orbits: Sequence[Any], codec: PixelCodec, frames: int, reframe: float):
+        self.orbits, self.codec, self.reframe = orbits, codec, reframe
         self.azimuth_deg, self.elevation_deg, self.textured = [], [], []
         for i in range(len(orbits)):
             record = orbits[i]
@@ -80,6 +83,12 @@ class PixelViews:
         if rng is not None:
             rgba = torch.cat([_recolor(rgba[..., :3], rng), rgba[..., 3:]], -1)
         clean = self.codec.encode(rgba.permute(0, 3, 1, 2))
+        if rng is not None and rng.random() < self.reframe:
+            azimuth, polar = (
+                torch.from_numpy(np.radians(angle[chosen]))
+                for angle in (self.azimuth_deg[index], 90 - self.elevation_deg[index])
+            )
+            clean = reframe(clean, frame_axes(polar, -azimuth if mirrored else azimuth))
         return Views(clean, clean[-1], None, mirrored)
 
 

@@ -47,7 +47,7 @@ def make_examples(
     """
     if pipeline.paints_alpha:
         codec = type(pipeline.vae).from_config(pipeline.vae.config)  # a copy that stays on the CPU
-        source = PixelViews(orbits, codec, recipe.frames)
+        source = PixelViews(orbits, codec, recipe.frames, recipe.reframe)
     else:
         part, parts = accelerator.process_index, accelerator.num_processes
         steps = iter(

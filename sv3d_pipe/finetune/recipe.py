@@ -53,6 +53,9 @@ class Recipe:
     front_weight: float = option(
         0.5, "Loss weight of frames at the photo's azimuth beside those behind.", at_least=0, at_most=1
     )
+    reframe: float = option(
+        0.5, "Share of mini's examples that are framed as prep frames photos.", at_least=0, at_most=1
+    )
     drop_photo: float = option(
         0.05, "Share of examples that do not see the photo, for guidance.", at_least=0, at_most=1
     )

@@ -10,7 +10,7 @@ from sv3d_pipe.orbit.pixels import PixelCodec
 
 def examples(orbits, in_order=False, **changes) -> Examples:
     recipe = toy_recipe(**changes)
-    return Examples(PixelViews(orbits, PixelCodec(size=32), recipe.frames), recipe, in_order)
+    return Examples(PixelViews(orbits, PixelCodec(size=32), recipe.frames, recipe.reframe), recipe, in_order)
 
 
 def test_the_photo_comes_last_and_azimuths_are_relative_to_it():

@@ -66,7 +66,15 @@ def toy_pipeline() -> StableVideo3DPipeline:
 
 
 def toy_recipe(**changes) -> Recipe:
-    toy = {"steps": 12, "minutes": 0.0, "batch": 2, "frames": 3, "learning_rate": 3e-3, "warmup": 0}
+    toy = {
+        "steps": 12,
+        "minutes": 0.0,
+        "reframe": 0.0,
+        "batch": 2,
+        "frames": 3,
+        "learning_rate": 3e-3,
+        "warmup": 0,
+    }
     toy |= {
         "optimizer": "adamw"
     }  # Muon rounds to bfloat16 on its way: not the same in parts, or in processes

@@ -31,7 +31,7 @@ from sv3d_pipe.orbit.voxels import (
 RENDERED = 8  # channels of the volume: rgb, density, four features for the head
 PURE_SIGMA = 700.0  # the largest noise level: nothing is left of the frames
 SUBPIXELS = 4  # per pixel and axis of a silhouette
-LEVELS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # of density, per radius of the visible sphere
+SOLID = 2.0  # density, per radius of the visible sphere, of what counts as solid
 
 
 class VolumeDenoiser(ModelMixin, ConfigMixin):
@@ -119,10 +119,9 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
         photo: torch.Tensor,  # [1, 4, S, S] image latent
         pose: torch.Tensor,  # [T, 2] polar, azimuth in radians
     ) -> torch.Tensor:  # [T, S, S] in [0, 1]
-        """Masks with sharp edges of one solid: what is denser than a level, with the frames pure noise.
+        """Masks with sharp edges of one solid: what is denser than SOLID when the frames are pure noise.
 
-        Of LEVELS the one is taken whose solid agrees best with the photo's mask. A density low enough to be
-        a thing's thin or uncertain parts in one object is another's haze.
+        Of a volume that is nowhere twice as dense, what has half of its largest density.
         """
         size, axes = self.config.size, _axes(pose[None])
         generator = torch.Generator(photo.device).manual_seed(0)
@@ -133,8 +132,7 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
         along = F.grid_sample(density, points[None], align_corners=False)[0, 0]
         largest = along.amax(-1).view(-1, 1, size, size)
         fine = F.interpolate(largest, scale_factor=SUBPIXELS, mode="bilinear")
-        own = F.interpolate(photo[:, 3:], scale_factor=SUBPIXELS, mode="bilinear")[0] > 0
-        level = max(LEVELS, key=lambda level: _overlap(fine[-1] > level, own))
+        level = min(SOLID, density.max().item() / 2)
         return F.avg_pool2d((fine > level).float(), SUBPIXELS)[:, 0]
 
     def _embed(self, sigma):
@@ -278,11 +276,6 @@ class FrameHead(nn.Module):
 def _axes(pose: torch.Tensor) -> torch.Tensor:
     """Camera axes [B, T, 3, 3] of poses [B, T, 2] in a world where the photo, the last, has azimuth 0."""
     return frame_axes(pose[..., 0], pose[..., 1] - pose[:, -1:, 1])
-
-
-def _overlap(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Intersection over union of two masks."""
-    return (a & b).sum().item() / max((a | b).sum().item(), 1)
 
 
 def noise_waves(x: torch.Tensor, size: int) -> torch.Tensor:

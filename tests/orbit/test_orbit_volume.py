@@ -6,7 +6,7 @@ import torch
 
 from sv3d_pipe.cameras import FOV_DEG, orbit
 from sv3d_pipe.orbit.pixels import PixelCodec
-from sv3d_pipe.orbit.volume import VolumeDenoiser
+from sv3d_pipe.orbit.volume import SOLID, VolumeDenoiser
 from sv3d_pipe.orbit.voxels import CAMERA_DISTANCE, FOCAL, frame_axes, project, unproject, voxel_centers
 
 
@@ -78,23 +78,19 @@ def test_frames_of_one_volume_agree():
     torch.testing.assert_close(frames[:, 0], frames[:, 1])
 
 
-@pytest.mark.parametrize(("level", "radius"), [(1.0, 0.5), (0.5, 0.7)])
-def test_the_silhouette_of_a_ball_of_haze_is_the_disc_that_the_photo_shows(monkeypatch, level, radius):
-    """Density 1 at radius 1/2 and 0.5 at radius 0.7, the photo a disc of either: the other views get it too."""
+@pytest.mark.parametrize("middle", [2.5 * SOLID, 2 * SOLID, 0.1 * SOLID])
+def test_the_silhouette_of_a_ball_of_haze_is_the_disc_of_what_is_dense(monkeypatch, middle):
+    """Density falls outwards, to SOLID, or in thin haze to half of the largest, at radius 1/2."""
     model = tiny(size=64, grid=32)
     distance = voxel_centers(32, torch.device("cpu")).norm(dim=-1).view(1, 1, 32, 32, 32)
-    density = (2.25 - 2.5 * distance).clamp(min=0)
+    edge = min(SOLID, middle / 2)
+    density = edge + (middle - edge) * ((1 - 2 * distance) / 0.8).clamp(max=1)
     monkeypatch.setattr(model, "_volume", lambda *_: density.expand(-1, 8, -1, -1, -1))
-    middles = (torch.arange(64) + 0.5) / 32 - 1
-    y, x = torch.meshgrid(middles, middles, indexing="ij")
-    sine = radius / CAMERA_DISTANCE
-    outline = FOCAL * sine / math.sqrt(1 - sine**2)  # in half image widths
-    photo = (torch.hypot(x, y) < outline).float().expand(1, 4, 64, 64) * 2 - 1
-    masks = model.silhouettes(photo, torch.tensor([[1.2, 0.7], [1.7, 3.0]]))
+    masks = model.silhouettes(-torch.ones(1, 4, 64, 64), torch.tensor([[1.2, 0.7], [1.7, 3.0]]))
     assert masks.shape == (2, 64, 64)
-    torch.testing.assert_close(
-        masks.mean((1, 2)), torch.full((2,), math.pi / 4 * outline**2), rtol=0.04, atol=0
-    )
+    sine = 0.5 / CAMERA_DISTANCE
+    share = math.pi / 4 * (FOCAL * sine) ** 2 / (1 - sine**2)
+    torch.testing.assert_close(masks.mean((1, 2)), torch.full((2,), share), rtol=0.04, atol=0)
     assert ((masks > 0) & (masks < 1)).float().mean() < 0.06  # sharp edges
 
 

@@ -84,10 +84,8 @@ class PixelViews:
             rgba = torch.cat([_recolor(rgba[..., :3], rng), rgba[..., 3:]], -1)
         clean = self.codec.encode(rgba.permute(0, 3, 1, 2))
         if rng is not None and rng.random() < self.reframe:
-            azimuth, polar = (
-                torch.from_numpy(np.radians(angle[chosen]))
-                for angle in (self.azimuth_deg[index], 90 - self.elevation_deg[index])
-            )
+            azimuth = torch.from_numpy(self.azimuth_deg[index][chosen]).deg2rad()
+            polar = torch.from_numpy(90 - self.elevation_deg[index][chosen]).deg2rad()
             clean = reframe(clean, frame_axes(polar, -azimuth if mirrored else azimuth))
         return Views(clean, clean[-1], None, mirrored)
 

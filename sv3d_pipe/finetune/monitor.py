@@ -10,13 +10,12 @@ import torch
 from sv3d_pipe.evaluate.images import decibels, mse
 from sv3d_pipe.evaluate.sheet import contact_sheet, strip
 from sv3d_pipe.finetune.examples import Batch, Examples
-from sv3d_pipe.finetune.loss import denoise
+from sv3d_pipe.finetune.loss import PURE_NOISE, denoise
 from sv3d_pipe.orbit.conditioning import triangle_scales
 from sv3d_pipe.orbit.pipeline import PhotoCondition, StableVideo3DPipeline
 
 JUDGED, SHOWN = 38, 4  # objects measured by one step from pure noise, and objects sampled and shown
 COLUMNS, SIDE = 6, 96  # frames per object in the picture, and their side in pixels
-PURE_SIGMA = 700.0
 
 
 class Monitor:
@@ -66,8 +65,8 @@ def held_out(examples: Examples, device: torch.device) -> list[Batch]:
 @torch.no_grad()
 def one_step_db(pipeline: StableVideo3DPipeline, batch: Batch, truth: np.ndarray, seed: int) -> float:
     """PSNR of what the network sees in pure noise, against the true frames [T, S, S, 3 or 4]."""
-    sigma = torch.full((1,), PURE_SIGMA, device=batch.clean.device)
-    noisy = PURE_SIGMA * _normal(batch.clean.shape, seed, batch.clean.device)
+    sigma = torch.full((1,), PURE_NOISE[1], device=batch.clean.device)
+    noisy = PURE_NOISE[1] * _normal(batch.clean.shape, seed, batch.clean.device)
     return novel_db(decode(pipeline, denoise(pipeline.unet, noisy, sigma, batch)[0]), truth)
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from sv3d_pipe.config import PrepConfig
 
 SEEN = 0.1  # alpha from which a pixel shows the object
-MOST = 2.5  # how much larger an object may get
+MOST = 2.5  # largest enlargement: beyond it a photo of 64 pixels is a blur
 
 
 def reframe(

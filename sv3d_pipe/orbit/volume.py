@@ -31,7 +31,9 @@ from sv3d_pipe.orbit.voxels import (
 RENDERED = 8  # channels of the volume: rgb, density, four features for the head
 PURE_SIGMA = 700.0  # the largest noise level: nothing is left of the frames
 SUBPIXELS = 4  # per pixel and axis of a silhouette
-SOLID = 2.0  # density, per radius of the visible sphere, of what counts as solid
+SOLID = (
+    2.0  # density, per radius of the visible sphere, of what counts as solid; best of 1, 1.5, 2 (model card)
+)
 
 
 class VolumeDenoiser(ModelMixin, ConfigMixin):

@@ -20,7 +20,7 @@ from sv3d_pipe.nerf.occupancy import OccupancyGrid
 DIRECTIONS = 49
 OPACITY = 0.2  # the surface lies where this share of the light is stopped
 TRUNCATION = 3.0  # in cells of the fused grid
-SMALL = 0.02  # components below this share of the largest one's volume are dropped
+SMALL = 0.001  # components below this share of the largest one's volume are dropped; export asks the pictures
 
 
 @dataclass(frozen=True)

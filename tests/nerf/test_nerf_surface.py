@@ -61,13 +61,21 @@ def test_crumbs_are_dropped_and_cavities_filled():
     z, y, x = np.meshgrid(*[np.arange(30)] * 3, indexing="ij")
     shell = np.abs(np.sqrt((x - 12) ** 2 + (y - 12) ** 2 + (z - 12) ** 2) - 7) - 2
     kernel = np.sqrt((x - 12) ** 2 + (y - 12) ** 2 + (z - 12) ** 2) - 2  # floats inside the shell
-    crumb = np.sqrt((x - 26) ** 2 + (y - 26) ** 2 + (z - 26) ** 2) - 1.5
+    crumb = np.sqrt((x - 26) ** 2 + (y - 26) ** 2 + (z - 26) ** 2) - 0.5
     sdf, metrics = clean(np.minimum(np.minimum(shell, kernel), crumb).astype(np.float32))
     assert metrics["components"] == 1 and metrics["components_dropped"] == 1
     vertices, faces = triangulate(sdf, Box(np.zeros(3, np.float32), 1.0, sdf.shape))
     mesh = trimesh.Trimesh(vertices - 12.5, faces, process=False)
     assert mesh.body_count == 1
     np.testing.assert_allclose(np.linalg.norm(mesh.vertices, axis=-1), 9, atol=0.2)
+
+
+def test_the_end_of_a_thin_part_that_broke_off_stays():
+    z, y, x = np.meshgrid(*[np.arange(30)] * 3, indexing="ij")
+    ball = np.sqrt((x - 12) ** 2 + (y - 12) ** 2 + (z - 12) ** 2) - 9
+    end = np.sqrt((x - 26) ** 2 + (y - 26) ** 2 + (z - 26) ** 2) - 1.5  # half a percent of the ball's volume
+    _, metrics = clean(np.minimum(ball, end).astype(np.float32))
+    assert metrics == {"components": 2, "components_dropped": 0, "dropped_share": 0.0}
 
 
 def _field(density: float) -> RadianceField:

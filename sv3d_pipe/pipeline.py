@@ -127,15 +127,15 @@ def _shape(road: Road) -> dict[str, str]:
 ROAD = (
     Stage("prep", 1, (), _prep, _load("Photo"), _photo_content),
     Stage("orbit", 3, ("prep",), _orbit, _load("Views"), _model),
-    Stage("nerf", 3, ("orbit",), _nerf, _load("Field")),
+    Stage("nerf", 4, ("orbit",), _nerf, _load("Field")),
     Stage("refine", 5, ("prep", "orbit", "nerf"), _refine, _load("Mesh"), _shape),
-    Stage("export", 3, ("orbit", "refine"), _export, lambda folder: folder),
+    Stage("export", 4, ("orbit", "refine"), _export, lambda folder: folder),
 )
 CAPTURE_ROAD = (
     Stage("capture", 1, (), _capture, _load("Views"), _capture_content),
-    Stage("nerf", 3, ("capture",), _nerf, _load("Field")),
+    Stage("nerf", 4, ("capture",), _nerf, _load("Field")),
     Stage("refine", 5, ("capture", "nerf"), _refine, _load("Mesh"), _shape),
-    Stage("export", 3, ("capture", "refine"), _export, lambda folder: folder),
+    Stage("export", 4, ("capture", "refine"), _export, lambda folder: folder),
 )
 
 

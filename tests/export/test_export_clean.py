@@ -55,6 +55,17 @@ def test_the_tip_of_a_thin_spire_that_broke_off_stays():
     assert mesh.vertices[:, 1].max() == pytest.approx(0.5, abs=1e-3)
 
 
+def test_a_thin_part_that_is_not_quite_where_the_pictures_show_it_stays():
+    """An outline is known to half a pixel. Three pixels off, it is debris."""
+    tip = trimesh.creation.cylinder(0.016, segment=[(0, 0.34, 0), (0, 0.5, 0)])
+    pictures = pictures_of(grey(trimesh.util.concatenate([ball(0.3), tip])), supersample=4)
+    pixel = 2 * pictures.cameras.visible_radius / 64
+    for pixels, parts in ((0.7, 2), (3.0, 1)):
+        moved = tip.copy().apply_translation((pixels * pixel, 0, pixels * pixel))
+        _, report = clean(as_mesh(trimesh.util.concatenate([ball(0.3), moved])), 20_000, views=pictures)
+        assert report["components"] == parts
+
+
 def test_a_large_second_part_stays():
     scene = trimesh.util.concatenate([ball(), ball(0.4, (1, 0, 0))])
     assert clean(as_mesh(scene), 20_000)[1]["components"] == 2

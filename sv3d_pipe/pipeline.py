@@ -124,18 +124,23 @@ def _shape(road: Road) -> dict[str, str]:
     return {} if shape == "field" else {"shape": photo_identity(Path(shape))["sha256"]}
 
 
+def _from_views(views: str, *before: str) -> tuple[Stage, ...]:
+    """The stages after the one named ``views``; refine also follows ``before``, for its orbit model's photo."""
+    return (
+        Stage("nerf", 4, (views,), _nerf, _load("Field")),
+        Stage("refine", 5, (*before, views, "nerf"), _refine, _load("Mesh"), _shape),
+        Stage("export", 4, (views, "refine"), _export, lambda folder: folder),
+    )
+
+
 ROAD = (
     Stage("prep", 1, (), _prep, _load("Photo"), _photo_content),
     Stage("orbit", 3, ("prep",), _orbit, _load("Views"), _model),
-    Stage("nerf", 4, ("orbit",), _nerf, _load("Field")),
-    Stage("refine", 5, ("prep", "orbit", "nerf"), _refine, _load("Mesh"), _shape),
-    Stage("export", 4, ("orbit", "refine"), _export, lambda folder: folder),
+    *_from_views("orbit", "prep"),
 )
 CAPTURE_ROAD = (
     Stage("capture", 1, (), _capture, _load("Views"), _capture_content),
-    Stage("nerf", 4, ("capture",), _nerf, _load("Field")),
-    Stage("refine", 5, ("capture", "nerf"), _refine, _load("Mesh"), _shape),
-    Stage("export", 4, ("capture", "refine"), _export, lambda folder: folder),
+    *_from_views("capture"),
 )
 
 

@@ -29,7 +29,7 @@ def shown_parts(mesh: Mesh, labels: np.ndarray, views: Views) -> np.ndarray:
     vertices, faces = torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.faces)
     for i, rgba in enumerate(views.rgba):
         ids = rasterize(vertices, faces, views.cameras[i], SIZE).face_ids[0].numpy()
-        alpha = _with_rim(cv2.resize(rgba[..., 3], (SIZE, SIZE), interpolation=cv2.INTER_LINEAR), len(rgba))
+        alpha = _alpha_with_rim(rgba)
         counts = (ids >= 0) & _known(views, i)
         part = labels[ids[counts]]
         seen += np.bincount(part, minlength=count)
@@ -37,12 +37,13 @@ def shown_parts(mesh: Mesh, labels: np.ndarray, views: Views) -> np.ndarray:
     return (seen >= FEWEST_PIXELS) & (on_object >= ON_OBJECT * seen)
 
 
-def _with_rim(alpha: np.ndarray, size: int) -> np.ndarray:
-    """[SIZE, SIZE] alpha grown by half a pixel of the picture, of this size, that it comes from.
+def _alpha_with_rim(rgba: np.ndarray) -> np.ndarray:
+    """Alpha [SIZE, SIZE] of a picture [S, S, 4], grown by half a pixel of S: its outline is known no better.
 
-    An outline is known no better than that; the leg of a horse in a picture of 64 pixels is hardly wider.
+    The leg of a horse in a picture of 64 pixels is hardly wider.
     """
-    reach = round(0.5 * SIZE / size)
+    alpha = cv2.resize(rgba[..., 3], (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+    reach = round(0.5 * SIZE / len(rgba))
     return cv2.dilate(alpha, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
 
 

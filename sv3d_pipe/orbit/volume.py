@@ -31,9 +31,8 @@ from sv3d_pipe.orbit.voxels import (
 RENDERED = 8  # channels of the volume: rgb, density, four features for the head
 PURE_SIGMA = 700.0  # the largest noise level: nothing is left of the frames
 SUBPIXELS = 4  # per pixel and axis of a silhouette
-SOLID = (
-    2.0  # density, per radius of the visible sphere, of what counts as solid; best of 1, 1.5, 2 (model card)
-)
+# Density, per radius of the visible sphere, of what counts as solid; best of 1, 1.5 and 2 (mini's card).
+SOLID = 2.0
 
 
 class VolumeDenoiser(ModelMixin, ConfigMixin):

@@ -146,16 +146,23 @@ class Examples:
         for number in numbers:
             epoch, place = divmod(number, len(self.tickets))
             rng = np.random.default_rng((self.recipe.seed, 1, number))
-            rows.append(self._example(int(self._order(epoch)[place]), rng, rng))
+            own_photo = self.recipe.own_photo
+            rows.append(self._example(int(self._order(epoch)[place]), rng, rng, own_photo))
         return _stack(rows)
 
     def fixed(self, place: int) -> Batch:
         """One example of the object at a place among :attr:`objects` [1, T, ...], never altered: for validation."""
         return _stack([self._example(self.objects[place], np.random.default_rng((0, place)), None)])
 
-    def _example(self, index: int, rng: np.random.Generator, alter: np.random.Generator | None):
+    def _example(
+        self,
+        index: int,
+        rng: np.random.Generator,
+        alter: np.random.Generator | None,
+        own_photo: float = 0.0,
+    ):
         azimuth, elevation = self.source.azimuth_deg[index], self.source.elevation_deg[index]
-        chosen = choose_views(azimuth, elevation, self.recipe.frames, self.in_order, rng)
+        chosen = choose_views(azimuth, elevation, self.recipe.frames, self.in_order, rng, own_photo)
         views = self.source.views(index, chosen, alter)
         azimuth = azimuth[chosen] - azimuth[chosen[-1]]
         if views.mirrored:
@@ -187,13 +194,20 @@ def choose_views(
     frames: int,
     in_order: bool,
     rng: np.random.Generator,
+    own_photo: float = 0.0,
 ) -> np.ndarray:  # [frames] indices, the photo last
-    """Draw a photo and the other views: any, or in order of azimuth and evenly spread over the orbit."""
+    """Draw a photo and the other views: any, or in order of azimuth and evenly spread over the orbit.
+
+    Args:
+        own_photo: probability that the photo is the data set's own, the last view.
+    """
     low, high = PHOTO_ELEVATION_DEG
     candidates = np.flatnonzero((elevation_deg >= low) & (elevation_deg <= high))
     if len(candidates) == 0:
         candidates = [np.abs(elevation_deg - (low + high) / 2).argmin()]
     photo = int(rng.choice(candidates))
+    if rng.random() < own_photo:
+        photo = len(azimuth_deg) - 1
     if in_order:
         around = np.argsort((azimuth_deg - azimuth_deg[photo]) % 360, kind="stable")
         around = np.append(photo, around[around != photo])

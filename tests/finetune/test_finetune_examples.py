@@ -38,6 +38,19 @@ def test_the_photo_is_taken_from_where_photos_are_taken():
     assert choose_views(np.arange(2.0), np.array([70.0, 50.0]), 2, False, np.random.default_rng(0))[-1] == 1
 
 
+def test_the_data_sets_own_photo_is_its_last_view_drawn_as_often_as_asked():
+    elevation = np.array([10.0, 12.0, -20.0, 29.0, 14.0])
+
+    def photos(share: float) -> np.ndarray:
+        angles = np.arange(5.0), elevation
+        rngs = map(np.random.default_rng, range(200))
+        return np.array([choose_views(*angles, 2, False, rng, share)[-1] for rng in rngs])
+
+    assert set(photos(1.0)) == {4}
+    assert set(photos(0.0)) == {0, 1, 3, 4}
+    assert np.mean(photos(0.5) == 4) == pytest.approx(0.5 + 0.5 / 4, abs=0.08)  # deviation 0.034
+
+
 @pytest.mark.parametrize("in_order", [False, True])
 def test_mirrored_examples_turn_the_other_way(in_order):
     """The view at azimuth a of a mirrored object is the mirror image of the true view at -a."""

@@ -46,6 +46,17 @@ def test_random_views_spread_over_azimuths_and_heights():
     assert path.elevation_deg.min() < -15 and path.elevation_deg.max() > 35
 
 
+def test_the_photo_of_a_random_orbit_is_square_to_the_object():
+    paths = [draw_trajectory("random", 8, rng(seed)) for seed in range(200)]
+    azimuth = np.array([path.azimuth_deg[-1] for path in paths])
+    side = np.round(azimuth / 90) % 4  # 0 is the front
+    off = (azimuth + 45) % 90 - 45
+    assert np.abs(off).max() < 25 and off.std() == pytest.approx(5, abs=1)
+    assert np.mean(side == 0) == pytest.approx(0.5, abs=0.15) and set(side) == {0, 1, 2, 3}
+    elevation = np.array([path.elevation_deg[-1] for path in paths])
+    assert elevation.min() >= -5 and elevation.max() <= 30
+
+
 def test_the_distance_of_a_plate_seen_from_the_front_is_that_of_its_edge():
     """A square plate of side 1 at z = 0: 0.5 / (fill tan 16.9 degrees), with fill 1 FACTS' 1.646."""
     plate = trimesh.creation.box((1, 1, 1e-6))

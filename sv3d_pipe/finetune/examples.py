@@ -206,7 +206,7 @@ def choose_views(
     if len(candidates) == 0:
         candidates = [np.abs(elevation_deg - (low + high) / 2).argmin()]
     photo = int(rng.choice(candidates))
-    if rng.random() < own_photo:
+    if own_photo and rng.random() < own_photo:
         photo = len(azimuth_deg) - 1
     if in_order:
         around = np.argsort((azimuth_deg - azimuth_deg[photo]) % 360, kind="stable")

@@ -31,9 +31,9 @@ lint: install
 OBJECTS ?= objects
 MINI_VIEWS := --orbit random --distance sphere --views 32
 mini: install  ## train the built-in model again from OBJECTS/train and OBJECTS/val
-	$(BIN)/img2mesh render $(OBJECTS)/train --procedural 500 -o data/train $(MINI_VIEWS)
+	$(BIN)/img2mesh render $(OBJECTS)/train --variants 2 --procedural 1000 -o data/train $(MINI_VIEWS)
 	$(BIN)/img2mesh render $(OBJECTS)/val --seed 1 --textures keep -o data/val $(MINI_VIEWS)
-	$(BIN)/img2mesh finetune data/train -o checkpoints/mini --model new --validation data/val
+	$(BIN)/img2mesh finetune data/train -o checkpoints/mini --model new --validation data/val --minutes 270
 
 clean:
 	rm -rf .venv out data

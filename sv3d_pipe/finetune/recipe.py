@@ -45,7 +45,7 @@ class Recipe:
     p_mean: float = option(0.7, "Mean of ln(sigma) of the noise that is learned to be removed.")
     p_std: float = option(1.6, "Standard deviation of ln(sigma).", at_least=0)
     noise_share: float = option(
-        0.8, "Share of examples at nearly pure noise instead, sigma 30 to 700.", at_least=0, at_most=1
+        0.9, "Share of examples at nearly pure noise instead, sigma 30 to 700.", at_least=0, at_most=1
     )
     weight_cap: float = option(
         5.0, "Largest of the loss weights (sigma^2 + 1) / sigma^2; 0: no limit.", at_least=0
@@ -54,7 +54,7 @@ class Recipe:
         0.5, "Loss weight of frames at the photo's azimuth beside those behind.", at_least=0, at_most=1
     )
     reframe: float = option(
-        0.5, "Share of mini's examples that are framed as prep frames photos.", at_least=0, at_most=1
+        0.8, "Share of mini's examples that are framed as prep frames photos.", at_least=0, at_most=1
     )
     own_photo: float = option(
         0.5,

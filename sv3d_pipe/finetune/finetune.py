@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -102,6 +103,10 @@ def save_model(pipeline: StableVideo3DPipeline, state: dict[str, torch.Tensor], 
     whole.save_pretrained(partial_folder)
     for path in partial_folder.rglob("*.safetensors"):
         path.chmod(0o644)  # safetensors writes files that only their owner may read
+    for path in partial_folder.rglob("config.json"):
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)  # where on this disk the starting model lay
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     for path in sorted(partial_folder.iterdir(), key=lambda p: p.name == "model_index.json"):
         if (folder / path.name).is_dir():
             shutil.rmtree(folder / path.name)

@@ -48,6 +48,15 @@ def test_training_writes_pictures_numbers_and_a_model_that_loads(tmp_path):
     assert (tmp_path / "keep.txt").exists() and not list(tmp_path.glob(".*"))
 
 
+def test_a_trained_model_does_not_tell_where_it_came_from(tmp_path):
+    toy_pipeline().save_pretrained(tmp_path / "start")
+    pipeline = StableVideo3DPipeline.from_pretrained(tmp_path / "start")
+    save_model(pipeline, pipeline.unet.state_dict(), tmp_path / "out")
+    for path in (tmp_path / "out").rglob("*.json"):
+        assert str(tmp_path) not in path.read_text()
+    StableVideo3DPipeline.from_pretrained(tmp_path / "out")
+
+
 def test_the_monitor_samples_as_the_pipeline_does(tmp_path):
     pipeline = tiny_sv3d(tmp_path)
     recipe = toy_recipe(frames=4)

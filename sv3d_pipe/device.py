@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from sv3d_pipe.errors import UserError
@@ -41,6 +42,7 @@ def check_device_name(name: str) -> None:
         raise UserError(f"The device must be auto, cpu, cuda, cuda:N or mps, not {name!r}.")
 
 
+@functools.cache
 def prefers_bfloat16(device: str) -> bool:
     """Whether matrix products in bfloat16 are faster than in float32 on this device."""
     import torch

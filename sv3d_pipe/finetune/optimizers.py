@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.finetune.muon import Muon
 from sv3d_pipe.finetune.recipe import Recipe
 
 # Muon's updates, scaled to the size of AdamW's, bear a larger rate: measured on mini (MODEL_CARD.md).
@@ -15,8 +16,7 @@ def make_optimizers(net: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Op
     """Optimizers of all parameters of ``net`` that require gradients, each in one of them.
 
     Every parameter group has a ``share``, the factor of its learning rate beside ``recipe.learning_rate``.
-    Muon (arXiv 2502.16982) takes the weights of linear layers: it makes the singular values of their updates
-    equal.
+    Muon takes the weights of linear layers.
 
     Raises:
         UserError: bitsandbytes is missing for an AdamW with 8-bit state.
@@ -32,9 +32,7 @@ def make_optimizers(net: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Op
     if matrices:
         group = {"params": matrices, "share": MUON_RATE}
         rate = recipe.learning_rate * MUON_RATE
-        optimizers.append(
-            torch.optim.Muon([group], lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
-        )
+        optimizers.append(Muon([group], lr=rate, weight_decay=0.01))
     return optimizers
 
 

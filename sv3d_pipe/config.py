@@ -160,6 +160,13 @@ class ExportConfig:
         False, "Close what is open, so that the mesh is a closed manifold, fit for printing."
     )
     remesh: bool = option(False, "Triangles of equal size, about as many as faces allows (extra: remesh).")
+    depth: float = option(
+        0.0,
+        "How deep the object is from front to back, as a share of the larger of its width and height in the photo: a"
+        " book seen from the front 0.1, a ball 1. One photo hardly tells; the mesh is stretched to it. 0: as fitted.",
+        at_least=0,
+        at_most=20,
+    )
     up: Literal["y", "z"] = option("y", "The axis that points up; a glb always has y up, as glTF demands.")
     scale: float = option(1.0, "Length of the mesh's longest side.", at_least=1e-3, at_most=1e6)
     texture: int = option(1024, "Side of the texture in pixels.", at_least=64, at_most=8192)

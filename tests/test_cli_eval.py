@@ -124,6 +124,17 @@ def test_photo_goes_the_whole_road(objects, tmp_path):
     assert (tmp_path / "toy_ball/workspace/5-export/mesh.glb").exists() and (tmp_path / "photo.png").exists()
 
 
+def test_a_told_depth_reaches_the_exported_mesh_and_the_ellipsoid(objects, tmp_path):
+    """The arm's box is 0.8 wide, 0.7 high with the arm, and 0.4 deep."""
+    few = (*FEW, "--set", "refine.sds=off", "--tell-depth")
+    result = call("photo", objects, "--ids", "toy_arm", "-o", tmp_path, *few)
+    assert result.exit_code == 0, result.output
+    body = trimesh.load(tmp_path / "toy_arm/workspace/5-export/mesh.glb", force="mesh")
+    width, height, depth = body.extents
+    assert depth / max(width, height) == pytest.approx(0.5, abs=1e-3)
+    assert json.loads((tmp_path / "photo.json").read_text())["settings"]["tell_depth"] is True
+
+
 def test_bad_input_is_one_sentence(objects, tmp_path):
     for args, words in (
         (("recon", tmp_path / "nowhere"), "There is no folder"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,13 +129,13 @@ def rotation_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     return np.eye(3) + skew + skew @ skew / (1 + cosine)
 
 
-def capture_from_glb(to_world: np.ndarray, scale: float, center: tuple[float, ...]) -> np.ndarray:
+def capture_from_glb(to_world: np.ndarray, scale: Sequence[float], center: Sequence[float]) -> np.ndarray:
     """[4, 4] from the coordinates of an exported GLB (world = scale * GLB + center) to the capture's.
 
     Args:
         to_world: [4, 4] from the capture to the world.
     """
-    world_from_glb = np.diag([scale, scale, scale, 1.0])
+    world_from_glb = np.diag([*scale, 1.0])
     world_from_glb[:3, 3] = center
     return np.linalg.inv(to_world) @ world_from_glb
 

@@ -84,12 +84,18 @@ def photo(
     ids: Ids = [],  # noqa: B006
     size: Size = None,
     up: Up = "y",
+    tell_depth: Annotated[
+        bool,
+        typer.Option(
+            "--tell-depth", help="Set export.depth to each object's own; the ellipsoid gets it too."
+        ),
+    ] = False,
     force: Force = False,
     out: Out = Path("out/eval/photo"),
     choices: Choices = None,
 ) -> None:
     """Go the whole road from one picture of each object; the mesh against the object and an ellipsoid."""
-    _run("photo", objects, limit, ids, size, up, force, out, choices)
+    _run("photo", objects, limit, ids, size, up, force, out, choices, tell_depth)
 
 
 @app.command("orbit")
@@ -118,6 +124,7 @@ def _run(
     force: bool,
     out: Path,
     choices: Choices,
+    tell_depth: bool = False,
 ) -> None:
     from sv3d_pipe.device import resolve_device
     from sv3d_pipe.evaluate.display import Display
@@ -127,7 +134,7 @@ def _run(
     _check_packages()
     suite = _suite(name)
     seed = _seed(choices)
-    options = Options(choices.config(), size, seed, resolve_device(choices.device), up, force)
+    options = Options(choices.config(), size, seed, resolve_device(choices.device), up, tell_depth, force)
     found = find_objects(folder, tuple(ids), limit, seed)
     with at_work(out):
         document = run_suite(suite, found, options, out, Display(choices.quiet))

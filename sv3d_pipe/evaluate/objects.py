@@ -59,9 +59,9 @@ def visible_scale(obj: Object) -> float:
     return orbit(np.zeros(1), 0.0).visible_radius / (MARGIN * obj.radius)
 
 
-def scaled(obj: Object, factor: float, center: Any = 0.0) -> Object:
-    """A copy with vertices ``factor * vertices + center``."""
-    return replace(obj, vertices=(obj.vertices * factor + np.asarray(center)).astype(np.float32))
+def scaled(obj: Object, factor: Any, center: Any = 0.0) -> Object:
+    """A copy with vertices ``factor * vertices + center``, each a number or [3]."""
+    return replace(obj, vertices=(obj.vertices * np.asarray(factor) + np.asarray(center)).astype(np.float32))
 
 
 def place(path: Path, up: str = "y") -> Object:

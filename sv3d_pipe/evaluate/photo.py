@@ -2,7 +2,8 @@
 
 The photo is a transparent render from the orbit's last camera. Shapes are normalized by their own box (the
 photo does not tell the scale), pictures are those of the normalized meshes on the orbit's 20 novel views.
-The baseline is a grey ellipsoid with the photo's extents.
+The baseline is a grey ellipsoid with the photo's extents. With ``tell_depth`` the exported mesh and the
+ellipsoid are stretched to the object's true depth, as a user can who knows it; nerf and refine are not.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sv3d_pipe.evaluate.scores import PICTURE_SCORES, SHAPE_SCORES
 from sv3d_pipe.evaluate.sheet import strip
 from sv3d_pipe.evaluate.suite import Options, Suite
 from sv3d_pipe.evaluate.tables import Row
+from sv3d_pipe.export.formats import depth, stretched
 from sv3d_pipe.pipeline import Image2Mesh
 from sv3d_pipe.render.objects import Object, load_object
 from sv3d_pipe.render.views import render_views
@@ -38,8 +40,12 @@ def measure(path: Path, folder: Path, options: Options, display: Display) -> tup
     angles = Angles.of(options.config.orbit)
     camera = angles.cameras()[-1]
     photo = render_views(obj, camera, PHOTO_SIZE, supersample=2)[0]
-    result = _go(photo, folder, options, display)
     ball = ellipsoid(photo, camera)
+    if options.tell_depth:
+        export = replace(options.config.export, depth=round(depth(obj.vertices), 4))
+        options = replace(options, config=replace(options.config, export=export))
+        ball = replace(ball, vertices=stretched(ball.vertices, export.depth)[0].astype(np.float32))
+    result = _go(photo, folder, options, display)
     meshes = _meshes(result) | {"ellipsoid": ball}
     row = score_shapes(obj, meshes, options.seed, display)
     novel = Angles(angles.azimuth_deg[:-1], angles.elevation_deg[:-1])

@@ -51,7 +51,7 @@ class Options:
     Attributes:
         config: of all stages. size: side of the rendered pictures; None is the suite's own choice.
         seed: of fits and samples. device: a device that is there. up: the files' upward axis, y or z.
-        force: measure again what was measured before; the one field that numbers do not depend on.
+        tell_depth: set export.depth to each object's own, in the suite photo. force: measure again what was measured before; the one field that numbers do not depend on.
     """
 
     config: Config
@@ -59,6 +59,7 @@ class Options:
     seed: int
     device: str
     up: str = "y"
+    tell_depth: bool = False
     force: bool = False
 
 
@@ -105,6 +106,7 @@ class Suite:
             "seed": options.seed,
             "device": options.device,
             "up": options.up,
+            "tell_depth": options.tell_depth,
             "perceptual": [k for k, text in availability().items() if not text.startswith("not computed")],
         }
         if "orbit" in self.stages:

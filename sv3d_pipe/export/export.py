@@ -12,10 +12,11 @@ import numpy as np
 from sv3d_pipe.artifacts import Mesh, Views, on_white, resize_rgba
 from sv3d_pipe.config import ExportConfig
 from sv3d_pipe.context import Context
+from sv3d_pipe.errors import UserError
 from sv3d_pipe.evaluate.images import decibels
 from sv3d_pipe.export.clean import clean
 from sv3d_pipe.export.extras import require_libraries
-from sv3d_pipe.export.formats import Asset, encode, encode_png, normalize, parse_formats
+from sv3d_pipe.export.formats import Asset, depth, encode, encode_png, normalize, parse_formats, stretched
 from sv3d_pipe.export.render import file_views
 from sv3d_pipe.export.texture import Paint, bake
 from sv3d_pipe.export.turntable import contact_sheet, encode_mp4, render_turntable
@@ -33,12 +34,15 @@ def export_mesh(
     Metrics: ``front_psnr_db`` of the encoded GLB, read back and seen from the photo's camera at
     ``front_psnr_size``, against the photo (both on white); ``views_psnr_db``, the mean of the same over
     all frames at ``views_psnr_size``; face, vertex and component counts; ``watertight``;
-    ``photo_coverage`` and ``seen_coverage`` (shares of the texels); and ``transform``:
-    world = scale * GLB + center.
-    Raises UserError before any work for an unknown format or a library that a setting needs.
+    ``photo_coverage`` and ``seen_coverage`` (shares of the texels); ``depth``, see :class:`ExportConfig`; and
+    ``transform``: world = scale * GLB + center, axis by axis.
+    Raises UserError before any work for an unknown format, a library that a setting needs, or a depth for
+    views that are no orbit around one photo.
     """
     formats = parse_formats(config.format)
     require_libraries(config)
+    if config.depth and views.to_world is not None:
+        raise UserError("The views of a capture show how deep the object is; leave out export.depth.")
     if config.up == "z" and formats == ("glb",):
         context.warn("A glb file always has y up, as glTF demands; up = z acts on obj, ply, stl and usdz.")
     with context.bar("export", len(views.cameras) + 5) as bar:
@@ -49,7 +53,8 @@ def export_mesh(
         bar.update(1)
         documents = encode(asset, tuple(dict.fromkeys((*formats, "glb"))), config.up, config.scale)
         bar.update(1)
-        transform = {"scale": asset.scale / config.scale, "center": list(asset.center)}
+        scale = np.asarray(asset.scale) / config.scale
+        transform = {"scale": scale.tolist(), "center": list(asset.center)}
         checks = check_file(documents["mesh.glb"], transform, views)
         bar.update(1, f"{checks['front_psnr_db']:.1f} dB")
         if "glb" not in formats:
@@ -62,6 +67,7 @@ def export_mesh(
         **report,
         "photo_coverage": paint.photo_coverage,
         "seen_coverage": paint.seen_coverage,
+        "depth": round(depth(asset.vertices), 4),
         "transform": transform,
     }
     return dataclasses.replace(asset, documents=documents), metrics
@@ -78,9 +84,10 @@ def _paint(config: ExportConfig, mesh: Mesh, views: Views, on_view) -> tuple[Ass
     cut = unwrap(mesh, config.texture)
     surface = texels(mesh, cut, config.texture)
     paint = bake(mesh, surface, views, config.texture, on_view)
-    vertices, scale, center = normalize(mesh.vertices)
-    asset = Asset(vertices[cut.source], cut.faces, cut.uv, paint.texture, cut.source, scale, center)
-    return asset, paint
+    vertices, factor = stretched(mesh.vertices, config.depth) if config.depth else (mesh.vertices, 1.0)
+    vertices, scale, center = normalize(vertices)
+    to_world = (scale, scale, scale / factor)
+    return Asset(vertices[cut.source], cut.faces, cut.uv, paint.texture, cut.source, to_world, center), paint
 
 
 def target_view(views: Views) -> np.ndarray:
@@ -92,7 +99,7 @@ def check_file(glb: bytes, transform: dict[str, Any], views: Views) -> dict[str,
     """A GLB file, read back, seen from the cameras of the views and compared with them on white.
 
     Args:
-        transform: ``scale`` and ``center`` with world = scale * file + center.
+        transform: ``scale`` [3] and ``center`` [3] with world = scale * file + center.
     Returns:
         ``front_psnr_db`` at ``front_psnr_size``, ``views_psnr_db`` at ``views_psnr_size`` (the mean over
         the frames that no border cuts).

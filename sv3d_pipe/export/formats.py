@@ -31,7 +31,8 @@ class Asset:
         uv: [V, 2] float32, v up.
         texture: [R, R, 3] uint8, sRGB; row 0 is v = 1.
         source: [V] int64, the number of the uncut mesh's vertex that each vertex is a copy of.
-        scale, center: back to the world of the cameras: world = scale * vertices + center (+y up).
+        scale, center: back to the world of the cameras, axis by axis: world = scale * vertices + center (+y up);
+            scale's last number is smaller or larger than the others where the mesh was stretched.
         up: "y", or "z" once :func:`placed` has turned it; +z is then up and -y front.
         documents: file name -> content, everything that :meth:`save` writes.
     """
@@ -41,7 +42,7 @@ class Asset:
     uv: np.ndarray
     texture: np.ndarray
     source: np.ndarray
-    scale: float = 1.0
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
     center: tuple[float, float, float] = (0.0, 0.0, 0.0)
     up: str = "y"
     documents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
@@ -58,13 +59,27 @@ class Asset:
     @property
     def world(self) -> np.ndarray:
         """[V, 3] float32 vertices in the world of the cameras."""
-        return (self.vertices * self.scale + np.asarray(self.center)).astype(np.float32)
+        return (self.vertices * np.asarray(self.scale) + np.asarray(self.center)).astype(np.float32)
 
     def welded(self) -> tuple[np.ndarray, np.ndarray]:
         """Vertices and faces of the uncut mesh."""
         vertices = np.zeros((self.source.max() + 1, 3), np.float32)
         vertices[self.source] = self.vertices
         return vertices, self.source[self.faces]
+
+
+def depth(vertices: np.ndarray) -> float:
+    """The extent of [V, 3] from front to back (z) as a share of the larger of those across and upwards."""
+    width, height, length = np.ptp(vertices.astype(np.float64), axis=0)
+    return float(length / max(width, height))
+
+
+def stretched(vertices: np.ndarray, wanted: float) -> tuple[np.ndarray, float]:
+    """Vertices [V, 3] with z stretched about the middle until their :func:`depth` is ``wanted``; and the factor."""
+    factor = wanted / depth(vertices)
+    z = vertices[:, 2].astype(np.float64)
+    middle = (z.min() + z.max()) / 2
+    return np.column_stack([vertices[:, :2], middle + factor * (z - middle)]), factor
 
 
 def normalize(vertices: np.ndarray) -> tuple[np.ndarray, float, tuple[float, float, float]]:
@@ -86,7 +101,8 @@ def placed(asset: Asset, up: str, length: float) -> Asset:
     vertices = asset.vertices * np.float32(length)
     if up == "z":
         vertices = np.stack([vertices[:, 0], -vertices[:, 2], vertices[:, 1]], -1)
-    return replace(asset, vertices=vertices, scale=asset.scale / length, up=up)
+    scale = tuple((np.asarray(asset.scale) / length).tolist())
+    return replace(asset, vertices=vertices, scale=scale, up=up)
 
 
 def encode_glb(asset: Asset, name: str = "mesh") -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -56,7 +57,11 @@ def _render_one(vertices, faces, corner_uv, texture, camera, size) -> np.ndarray
 
 
 def file_views(
-    glb: Path, cameras: Cameras, size: int, scale: float = 1.0, center: tuple[float, ...] = (0.0, 0.0, 0.0)
+    glb: Path,
+    cameras: Cameras,
+    size: int,
+    scale: Sequence[float] = (1.0, 1.0, 1.0),
+    center: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> np.ndarray:
     """A textured GLB file loaded back with trimesh and seen from N cameras.
 
@@ -68,6 +73,6 @@ def file_views(
     """
     mesh = trimesh.load(glb, force="mesh", process=False)
     texture = np.asarray(mesh.visual.material.baseColorTexture.convert("RGB"))
-    vertices = np.asarray(mesh.vertices) * scale + np.asarray(center)
+    vertices = np.asarray(mesh.vertices) * np.asarray(scale) + np.asarray(center)
     uv = np.asarray(mesh.visual.uv, np.float32)
     return render_textured(vertices, np.asarray(mesh.faces, np.int64), uv, texture, cameras, size)

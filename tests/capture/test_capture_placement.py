@@ -75,6 +75,6 @@ def test_a_vertical_far_from_all_axes_is_taken_as_it_is():
 def test_from_an_exported_file_back_to_the_capture_by_hand():
     to_world = np.diag([2.0, 2, 2, 1])
     to_world[:3, 3] = [1, 0, 0]  # world = 2 capture + (1, 0, 0)
-    matrix = capture_from_glb(to_world, 0.5, (0.0, 1.0, 0.0))  # world = 0.5 file + (0, 1, 0)
+    matrix = capture_from_glb(to_world, (0.5, 0.5, 0.5), (0.0, 1.0, 0.0))  # world = 0.5 file + (0, 1, 0)
     # file (2, 2, 2) is world (1, 2, 1) and capture (0, 1, 0.5).
     np.testing.assert_allclose(matrix @ [2, 2, 2, 1], [0, 1, 0.5, 1])

@@ -88,5 +88,5 @@ def test_clay_is_lit_from_the_camera_wherever_it_is():
 
 def test_an_exported_file_goes_back_to_its_world(tmp_path):
     trimesh.creation.box((4, 2, 1)).export(tmp_path / "file.glb")  # whatever its size in the file
-    world = in_world(tmp_path / "file.glb", {"scale": 0.5, "center": [1.0, 2, 3]}).vertices
-    np.testing.assert_allclose([world.min(0), world.max(0)], [[0, 1.5, 2.75], [2, 2.5, 3.25]], atol=1e-6)
+    world = in_world(tmp_path / "file.glb", {"scale": [0.5, 0.5, 0.25], "center": [1.0, 2, 3]}).vertices
+    np.testing.assert_allclose([world.min(0), world.max(0)], [[0, 1.5, 2.875], [2, 2.5, 3.125]], atol=1e-6)

@@ -33,7 +33,7 @@ def asset() -> Asset:
         uv,
         texture,
         source.astype(np.int64),
-        0.8,
+        (0.8, 0.8, 0.8),
         (0, 0.1, 0),
     )
 

@@ -93,8 +93,27 @@ def test_scale_and_up_axis_reach_the_files_and_the_record(cube_input):
     for kind in ("stl", "glb"):
         body = trimesh.load(io.BytesIO(asset.documents[f"mesh.{kind}"]), file_type=kind, force="mesh")
         assert np.allclose(body.extents, 20, atol=1e-4)
-    assert metrics["transform"]["scale"] == pytest.approx(0.6 / 20)
+    assert metrics["transform"]["scale"] == pytest.approx([0.6 / 20] * 3)
     assert metrics["front_psnr_db"] > 26  # the file found its way back to the cameras
+
+
+def test_a_known_depth_stretches_the_files_and_not_what_was_seen(exported, cube_input):
+    """The cube of side 0.6, twice as deep as it looks, comes out 0.5 x 0.5 x 1."""
+    _, plain, _, _ = exported
+    asset, metrics = export.export_mesh(dataclasses.replace(SMALL, depth=2.0), *cube_input, Context())
+    body = trimesh.load(io.BytesIO(asset.documents["mesh.glb"]), file_type="glb", force="mesh")
+    assert np.allclose(body.extents, (0.5, 0.5, 1), atol=1e-4)
+    assert plain["depth"] == pytest.approx(1, abs=1e-3) and metrics["depth"] == pytest.approx(2, abs=1e-3)
+    assert metrics["transform"]["scale"] == pytest.approx([1.2, 1.2, 0.6], rel=1e-4)  # the cube was 0.6 deep
+    assert metrics["transform"]["center"] == pytest.approx([0.05, 0, 0], abs=1e-6)
+    assert metrics["front_psnr_db"] == pytest.approx(plain["front_psnr_db"], abs=0.05)
+
+
+def test_a_depth_is_not_for_captures(cube_input):
+    mesh, views = cube_input
+    captured = dataclasses.replace(views, to_world=np.eye(4))
+    with pytest.raises(UserError, match="leave out export.depth"):
+        export.export_mesh(dataclasses.replace(SMALL, depth=0.5), mesh, captured, Context())
 
 
 def test_z_up_on_a_glb_alone_is_said_to_do_nothing(cube_input):

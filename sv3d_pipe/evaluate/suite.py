@@ -51,7 +51,8 @@ class Options:
     Attributes:
         config: of all stages. size: side of the rendered pictures; None is the suite's own choice.
         seed: of fits and samples. device: a device that is there. up: the files' upward axis, y or z.
-        tell_depth: set export.depth to each object's own, in the suite photo. force: measure again what was measured before; the one field that numbers do not depend on.
+        tell_depth: set export.depth to each object's own, in the suite photo.
+        force: measure again what was measured before; the one field that numbers do not depend on.
     """
 
     config: Config

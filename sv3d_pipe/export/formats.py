@@ -75,7 +75,12 @@ def depth(vertices: np.ndarray) -> float:
 
 
 def stretched(vertices: np.ndarray, wanted: float) -> tuple[np.ndarray, float]:
-    """Vertices [V, 3] with z stretched about the middle until their :func:`depth` is ``wanted``; and the factor."""
+    """Vertices [V, 3] with z stretched about the middle until their :func:`depth` is ``wanted``; and the factor.
+
+    Raises UserError if they lie in a plane that no stretching makes deeper.
+    """
+    if depth(vertices) == 0:
+        raise UserError("The mesh is flat, so it cannot be stretched to a depth; leave out export.depth.")
     factor = wanted / depth(vertices)
     z = vertices[:, 2].astype(np.float64)
     middle = (z.min() + z.max()) / 2

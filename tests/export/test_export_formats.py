@@ -10,7 +10,16 @@ from PIL import Image
 
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.export.formats import Asset, encode, encode_glb, normalize, parse_formats, placed
+from sv3d_pipe.export.formats import (
+    Asset,
+    depth,
+    encode,
+    encode_glb,
+    normalize,
+    parse_formats,
+    placed,
+    stretched,
+)
 from sv3d_pipe.export.render import file_views, render_textured
 from sv3d_pipe.pipeline import Image2Mesh
 
@@ -111,6 +120,16 @@ def test_normalize_centers_the_box_and_says_the_way_back():
     new, scale, center = normalize(points)
     assert np.allclose(new, [[-0.5, -0.125, -0.125], [0.5, 0.125, 0.125]])
     assert (scale, center) == (2.0, (2.0, 2.25, 3.25))
+
+
+def test_stretching_to_a_depth_by_hand():
+    """2 wide, 4 high, 1 deep about z = 10: a quarter as deep as high; half is a factor of 2."""
+    corners = np.array([[0, 0, 9.5], [2, 4, 10.5], [1, 1, 10.25]])
+    assert depth(corners) == 0.25
+    vertices, factor = stretched(corners, 0.5)
+    assert factor == 2 and np.allclose(vertices, [[0, 0, 9], [2, 4, 11], [1, 1, 10.5]])
+    with pytest.raises(UserError, match="flat"):
+        stretched(corners * (1, 1, 0), 0.5)
 
 
 def test_scale_and_up_axis_are_those_of_the_file(asset, tmp_path):

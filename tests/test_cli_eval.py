@@ -11,8 +11,13 @@ import trimesh
 from PIL import Image
 from typer.testing import CliRunner
 
+from sv3d_pipe.artifacts import load_png
 from sv3d_pipe.cli import app
+from sv3d_pipe.config import OrbitConfig
+from sv3d_pipe.evaluate.geometry import protocol_a
+from sv3d_pipe.evaluate.objects import Angles, ellipsoid, place
 from sv3d_pipe.evaluate.surface import sample
+from sv3d_pipe.export.depth import stretched
 
 FEW = (
     "--set", "nerf.steps=60", "--set", "nerf.samples=4096", "--set", "nerf.surface=48", "--set", "nerf.levels=6", "--set", "refine.steps=6",
@@ -125,14 +130,22 @@ def test_photo_goes_the_whole_road(objects, tmp_path):
 
 
 def test_a_told_depth_reaches_the_exported_mesh_and_the_ellipsoid(objects, tmp_path):
-    """The arm's box is 0.8 wide, 0.7 high with the arm, and 0.4 deep."""
+    """The arm's box is 0.8 wide, 0.75 high with the arm, and 0.4 deep; an ellipsoid alone is as deep as wide."""
     few = (*FEW, "--set", "refine.sds=off", "--tell-depth")
     result = call("photo", objects, "--ids", "toy_arm", "-o", tmp_path, *few)
     assert result.exit_code == 0, result.output
     body = trimesh.load(tmp_path / "toy_arm/workspace/5-export/mesh.glb", force="mesh")
     width, height, depth = body.extents
     assert depth / max(width, height) == pytest.approx(0.5, abs=1e-3)
-    assert json.loads((tmp_path / "photo.json").read_text())["settings"]["tell_depth"] is True
+    document = json.loads((tmp_path / "photo.json").read_text())
+    assert document["settings"]["tell_depth"] is True
+    camera = Angles.of(OrbitConfig()).cameras()[-1]
+    ball = ellipsoid(load_png(tmp_path / "toy_arm/photo.png"), camera)
+    told = trimesh.Trimesh(stretched(ball.vertices, 0.5)[0], ball.faces)
+    truth = place(objects / "toy_arm.glb")
+    expected, unlike = (protocol_a(truth, guess)["iou"] for guess in (told, ball))
+    assert document["rows"][0]["ellipsoid_iou"] == pytest.approx(expected, abs=0.01)
+    assert abs(expected - unlike) > 0.05
 
 
 def test_bad_input_is_one_sentence(objects, tmp_path):

@@ -134,6 +134,7 @@ def capture_from_glb(to_world: np.ndarray, scale: Sequence[float], center: Seque
 
     Args:
         to_world: [4, 4] from the capture to the world.
+        scale, center: [3], export's ``transform``.
     """
     world_from_glb = np.diag([*scale, 1.0])
     world_from_glb[:3, 3] = center

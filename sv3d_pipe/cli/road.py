@@ -17,8 +17,8 @@ from sv3d_pipe.workspace import STAGES, Workspace
 SOME_FAILED = 3
 MOST_USED = (
     "prep.matte", "orbit.model", "orbit.kind", "orbit.elevation_deg", "orbit.azimuths", "orbit.elevations",
-    "orbit.low_vram", "refine.sds", "export.format", "export.faces", "export.texture", "export.depth", "export.watertight",
-    "export.remesh", "export.up", "export.scale", "export.turntable",
+    "orbit.low_vram", "refine.sds", "export.format", "export.faces", "export.texture", "export.depth",
+    "export.watertight", "export.remesh", "export.up", "export.scale", "export.turntable",
 )  # fmt: skip
 StageName = Literal["prep", "orbit", "nerf", "refine", "export"]
 Until = Annotated[StageName, typer.Option(help="Stop after this stage.")]

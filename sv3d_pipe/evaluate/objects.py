@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,9 @@ def visible_scale(obj: Object) -> float:
     return orbit(np.zeros(1), 0.0).visible_radius / (MARGIN * obj.radius)
 
 
-def scaled(obj: Object, factor: Any, center: Any = 0.0) -> Object:
+def scaled(obj: Object, factor: float | Sequence[float], center: Any = 0.0) -> Object:
     """A copy with vertices ``factor * vertices + center``, each a number or [3]."""
-    return replace(obj, vertices=(obj.vertices * np.asarray(factor) + np.asarray(center)).astype(np.float32))
+    return replace(obj, vertices=(obj.vertices * factor + np.asarray(center)).astype(np.float32))
 
 
 def place(path: Path, up: str = "y") -> Object:
@@ -83,7 +84,7 @@ def in_world(glb: Path, transform: dict) -> Object:
     """An exported mesh brought back to the world of the cameras.
 
     Args:
-        transform: ``scale`` and ``center`` of export's metrics: world = scale * file + center.
+        transform: ``scale`` [3] and ``center`` [3] of export's metrics: world = scale * file + center.
     """
     mesh = trimesh.load(glb, force="mesh", process=False)
     obj = replace(from_trimesh(mesh), vertices=np.asarray(mesh.vertices))

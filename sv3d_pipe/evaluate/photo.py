@@ -23,7 +23,7 @@ from sv3d_pipe.evaluate.scores import PICTURE_SCORES, SHAPE_SCORES
 from sv3d_pipe.evaluate.sheet import strip
 from sv3d_pipe.evaluate.suite import Options, Suite
 from sv3d_pipe.evaluate.tables import Row
-from sv3d_pipe.export.formats import depth, stretched
+from sv3d_pipe.export.depth import relative_depth, stretched
 from sv3d_pipe.pipeline import Image2Mesh
 from sv3d_pipe.render.objects import Object, load_object
 from sv3d_pipe.render.views import render_views
@@ -42,7 +42,7 @@ def measure(path: Path, folder: Path, options: Options, display: Display) -> tup
     photo = render_views(obj, camera, PHOTO_SIZE, supersample=2)[0]
     ball = ellipsoid(photo, camera)
     if options.tell_depth:
-        export = replace(options.config.export, depth=round(depth(obj.vertices), 4))
+        export = replace(options.config.export, depth=round(relative_depth(obj.vertices), 4))
         options = replace(options, config=replace(options.config, export=export))
         ball = replace(ball, vertices=stretched(ball.vertices, export.depth)[0].astype(np.float32))
     result = _go(photo, folder, options, display)

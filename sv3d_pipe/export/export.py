@@ -15,8 +15,9 @@ from sv3d_pipe.context import Context
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.evaluate.images import decibels
 from sv3d_pipe.export.clean import clean
+from sv3d_pipe.export.depth import relative_depth, stretched
 from sv3d_pipe.export.extras import require_libraries
-from sv3d_pipe.export.formats import Asset, depth, encode, encode_png, normalize, parse_formats, stretched
+from sv3d_pipe.export.formats import Asset, encode, encode_png, normalize, parse_formats
 from sv3d_pipe.export.render import file_views
 from sv3d_pipe.export.texture import Paint, bake
 from sv3d_pipe.export.turntable import contact_sheet, encode_mp4, render_turntable
@@ -37,7 +38,7 @@ def export_mesh(
     ``photo_coverage`` and ``seen_coverage`` (shares of the texels); ``depth``, see :class:`ExportConfig`; and
     ``transform``: world = scale * GLB + center, axis by axis.
     Raises UserError before any work for an unknown format, a library that a setting needs, or a depth for
-    views that are no orbit around one photo.
+    views of a capture; later for a depth that a flat mesh cannot have.
     """
     formats = parse_formats(config.format)
     require_libraries(config)
@@ -53,8 +54,7 @@ def export_mesh(
         bar.update(1)
         documents = encode(asset, tuple(dict.fromkeys((*formats, "glb"))), config.up, config.scale)
         bar.update(1)
-        scale = np.asarray(asset.scale) / config.scale
-        transform = {"scale": scale.tolist(), "center": list(asset.center)}
+        transform = {"scale": [s / config.scale for s in asset.scale], "center": list(asset.center)}
         checks = check_file(documents["mesh.glb"], transform, views)
         bar.update(1, f"{checks['front_psnr_db']:.1f} dB")
         if "glb" not in formats:
@@ -67,7 +67,7 @@ def export_mesh(
         **report,
         "photo_coverage": paint.photo_coverage,
         "seen_coverage": paint.seen_coverage,
-        "depth": round(depth(asset.vertices), 4),
+        "depth": round(relative_depth(asset.vertices), 4),
         "transform": transform,
     }
     return dataclasses.replace(asset, documents=documents), metrics
@@ -86,8 +86,8 @@ def _paint(config: ExportConfig, mesh: Mesh, views: Views, on_view) -> tuple[Ass
     paint = bake(mesh, surface, views, config.texture, on_view)
     vertices, factor = stretched(mesh.vertices, config.depth) if config.depth else (mesh.vertices, 1.0)
     vertices, scale, center = normalize(vertices)
-    to_world = (scale, scale, scale / factor)
-    return Asset(vertices[cut.source], cut.faces, cut.uv, paint.texture, cut.source, to_world, center), paint
+    scales = (scale, scale, scale / factor)
+    return Asset(vertices[cut.source], cut.faces, cut.uv, paint.texture, cut.source, scales, center), paint
 
 
 def target_view(views: Views) -> np.ndarray:

@@ -59,32 +59,13 @@ class Asset:
     @property
     def world(self) -> np.ndarray:
         """[V, 3] float32 vertices in the world of the cameras."""
-        return (self.vertices * np.asarray(self.scale) + np.asarray(self.center)).astype(np.float32)
+        return (self.vertices * self.scale + np.asarray(self.center)).astype(np.float32)
 
     def welded(self) -> tuple[np.ndarray, np.ndarray]:
         """Vertices and faces of the uncut mesh."""
         vertices = np.zeros((self.source.max() + 1, 3), np.float32)
         vertices[self.source] = self.vertices
         return vertices, self.source[self.faces]
-
-
-def depth(vertices: np.ndarray) -> float:
-    """The extent of [V, 3] from front to back (z) as a share of the larger of those across and upwards."""
-    width, height, length = np.ptp(vertices.astype(np.float64), axis=0)
-    return float(length / max(width, height))
-
-
-def stretched(vertices: np.ndarray, wanted: float) -> tuple[np.ndarray, float]:
-    """Vertices [V, 3] with z stretched about the middle until their :func:`depth` is ``wanted``; and the factor.
-
-    Raises UserError if they lie in a plane that no stretching makes deeper.
-    """
-    if depth(vertices) == 0:
-        raise UserError("The mesh is flat, so it cannot be stretched to a depth; leave out export.depth.")
-    factor = wanted / depth(vertices)
-    z = vertices[:, 2].astype(np.float64)
-    middle = (z.min() + z.max()) / 2
-    return np.column_stack([vertices[:, :2], middle + factor * (z - middle)]), factor
 
 
 def normalize(vertices: np.ndarray) -> tuple[np.ndarray, float, tuple[float, float, float]]:
@@ -106,8 +87,7 @@ def placed(asset: Asset, up: str, length: float) -> Asset:
     vertices = asset.vertices * np.float32(length)
     if up == "z":
         vertices = np.stack([vertices[:, 0], -vertices[:, 2], vertices[:, 1]], -1)
-    scale = tuple((np.asarray(asset.scale) / length).tolist())
-    return replace(asset, vertices=vertices, scale=scale, up=up)
+    return replace(asset, vertices=vertices, scale=tuple(s / length for s in asset.scale), up=up)
 
 
 def encode_glb(asset: Asset, name: str = "mesh") -> bytes:

@@ -67,12 +67,12 @@ def file_views(
 
     Args:
         cameras: in the world that the photo was taken in.
-        scale, center: file to world: world = scale * file + center (the export stage's metrics).
+        scale, center: [3] file to world: world = scale * file + center (the export stage's metrics).
     Returns:
         [N, size, size, 4] float32, sRGB, straight alpha.
     """
     mesh = trimesh.load(glb, force="mesh", process=False)
     texture = np.asarray(mesh.visual.material.baseColorTexture.convert("RGB"))
-    vertices = np.asarray(mesh.vertices) * np.asarray(scale) + np.asarray(center)
+    vertices = np.asarray(mesh.vertices) * scale + np.asarray(center)
     uv = np.asarray(mesh.visual.uv, np.float32)
     return render_textured(vertices, np.asarray(mesh.faces, np.int64), uv, texture, cameras, size)

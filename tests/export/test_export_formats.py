@@ -10,16 +10,8 @@ from PIL import Image
 
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.export.formats import (
-    Asset,
-    depth,
-    encode,
-    encode_glb,
-    normalize,
-    parse_formats,
-    placed,
-    stretched,
-)
+from sv3d_pipe.export.depth import relative_depth, stretched
+from sv3d_pipe.export.formats import Asset, encode, encode_glb, normalize, parse_formats, placed
 from sv3d_pipe.export.render import file_views, render_textured
 from sv3d_pipe.pipeline import Image2Mesh
 
@@ -125,7 +117,7 @@ def test_normalize_centers_the_box_and_says_the_way_back():
 def test_stretching_to_a_depth_by_hand():
     """2 wide, 4 high, 1 deep about z = 10: a quarter as deep as high; half is a factor of 2."""
     corners = np.array([[0, 0, 9.5], [2, 4, 10.5], [1, 1, 10.25]])
-    assert depth(corners) == 0.25
+    assert relative_depth(corners) == 0.25
     vertices, factor = stretched(corners, 0.5)
     assert factor == 2 and np.allclose(vertices, [[0, 0, 9], [2, 4, 11], [1, 1, 10.5]])
     with pytest.raises(UserError, match="flat"):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-Orbit = Literal["static", "sine", "dynamic", "random"]
+Orbit = Literal["static", "sine", "dynamic", "random", "photos"]
 Distance = Literal["content", "sphere"]
 Lighting = Literal["random", "none"]
 Textures = Literal["random", "keep"]
@@ -51,7 +51,8 @@ def render(
         Orbit,
         typer.Option(
             help="static: one elevation from -5 to 30 degrees; sine: up and down by 30 around it; dynamic: "
-            "SV3D's random one; random: every view its own elevation from -30 to 50.",
+            "SV3D's random one; random: every view its own elevation from -30 to 50; photos: "
+            "as people take them, for `img2mesh finetune-depth`.",
             rich_help_panel=CAMERAS,
         ),
     ] = "static",

@@ -22,8 +22,9 @@ class Record:
             other and the last is the photo's; azimuths are the object's own, the photo's is not 0.
         textured: False if the mesh came in flat colors or was invented.
         radius: distance of the cameras; the object's longest side is 1.
-        orbit: static, sine, dynamic or random.
+        orbit: static, sine, dynamic, random or photos.
         background: sRGB in [0, 1] that the views are to be laid on.
+        depth: [n] float32, how deep the object is as seen in each view; [0] in a data set that does not tell.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Record:
     radius: float
     orbit: str
     background: tuple[float, float, float]
+    depth: torch.Tensor
 
 
 class OrbitSet:
@@ -65,7 +67,7 @@ class OrbitSet:
         entry = self.entries[index]
         about, rgba = entry.about, torch.from_numpy(entry.read_views())
         azimuth_deg, elevation_deg = _float32(about.azimuth_deg), _float32(about.elevation_deg)
-        rest = (about.textured, about.radius, about.orbit, tuple(about.background))
+        rest = (about.textured, about.radius, about.orbit, tuple(about.background), _float32(about.depth))
         record = Record(about.name, rgba, azimuth_deg, elevation_deg, *rest)
         if self.room >= rgba.nbytes:
             self.room -= rgba.nbytes

@@ -15,7 +15,7 @@ from sv3d_pipe.render.lighting import Studio
 from sv3d_pipe.render.objects import Object, load_object
 from sv3d_pipe.render.shards import About, sample_bytes
 from sv3d_pipe.render.textures import dress, is_textured
-from sv3d_pipe.render.trajectories import Trajectory, content_radius, draw_trajectory, sphere_radius
+from sv3d_pipe.render.trajectories import Trajectory, content_radius, depths, draw_trajectory, sphere_radius
 from sv3d_pipe.render.views import render_views
 
 ONLY_BLENDER = (".fbx", ".blend", ".usd", ".usda", ".usdc", ".usdz")  # among the meshes, by suffix
@@ -111,6 +111,7 @@ def photograph_object(obj: Object, job: Job, look: Look, blender: str | None = N
         look.orbit,
         textured,
         _background(look, _stream(job, BACKGROUND)),
+        depths(obj, trajectory.azimuth_deg).tolist(),
     )
     return sample_bytes(about, rgba)
 

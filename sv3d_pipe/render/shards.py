@@ -33,9 +33,10 @@ class About:
         azimuth_deg, elevation_deg: [n] of the cameras, see :mod:`sv3d_pipe.cameras`.
         radius: distance of all cameras from the object's center; its longest side is 1.
         fov_deg: full field of view.
-        orbit: static, sine, dynamic or random; all but random end at the view that is the photo's.
+        orbit: static, sine, dynamic, random or photos; the first three end at the view that is the photo's.
         textured: True if a mesh came with a picture for a texture, False if in flat colors or invented.
         background: sRGB in [0, 1] to lay the views on; white unless backgrounds are random.
+        depth: [n] how deep the object is as seen in each view, see :func:`sv3d_pipe.render.trajectories.depths`.
     """
 
     name: str
@@ -47,6 +48,7 @@ class About:
     orbit: str
     textured: bool
     background: list[float]
+    depth: list[float]
 
 
 @dataclass(frozen=True)
@@ -123,4 +125,5 @@ def read_shard(path: Path) -> list[Entry]:
 
 
 def _about(document: dict[str, Any]) -> About:
+    document = {"depth": []} | document  # which sets of format 1 lack
     return About(**{name: document[name] for name in About.__dataclass_fields__})

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from sv3d_pipe.cameras import FOV_DEG, Cameras, orbit, orbit_angles
+from sv3d_pipe.export.depth import relative_depth
 from sv3d_pipe.render.objects import Object
 
 PHOTO_ELEVATION_DEG = (-5.0, 30.0)  # of the photo, the last view
 RANDOM_ELEVATION_DEG = (-30.0, 50.0)  # what a sine of amplitude 30 around a photo at 0..20 needs
 SQUARE_AZIMUTH_DEG = (0.0, 0.0, 0.0, 90.0, 180.0, 270.0)  # of a random orbit's photo: the front half the time
+SQUARE_SHARE = 0.6  # of the photos of one object; the others are taken from more aside
+ASIDE_DEG = 20.0  # standard deviation of these around a square view
 JITTER_DEG = 5.0  # standard deviation around them, as nobody stands exactly before an object
 FILL = 0.95  # of half the frame is reached by the object in the view where it looks largest
 DIGITS = 4  # angles and distances are rounded before use, so that what is written is what was rendered
@@ -39,19 +42,36 @@ def draw_trajectory(kind: str, n_views: int, rng: np.random.Generator) -> Trajec
         kind: "static", "sine" (amplitude 30 degrees) and "dynamic" end at the photo, whose azimuth may be
             any and whose elevation is drawn from PHOTO_ELEVATION_DEG. "random" has no order: azimuths
             spread evenly with jitter, elevations drawn one by one from RANDOM_ELEVATION_DEG; but the last
-            view is a photo as people take it, square to the object (SQUARE_AZIMUTH_DEG).
+            view is a photo as people take it, square to the object (SQUARE_AZIMUTH_DEG). "photos" are all
+            from an ordinary height, square (SQUARE_SHARE) or from more aside.
     """
     if kind == "random":
         azimuth = (np.arange(n_views) + rng.uniform(-0.5, 0.5, n_views)) * (360 / n_views)
         elevation = rng.uniform(*RANDOM_ELEVATION_DEG, n_views)
         azimuth[-1] = rng.choice(SQUARE_AZIMUTH_DEG) + rng.normal(0, JITTER_DEG)
         elevation[-1] = rng.uniform(*PHOTO_ELEVATION_DEG)
+    elif kind == "photos":
+        aside = np.where(rng.random(n_views) < SQUARE_SHARE, 0.0, rng.normal(0, ASIDE_DEG, n_views))
+        azimuth = rng.choice(SQUARE_AZIMUTH_DEG, n_views) + aside
+        elevation = rng.uniform(*PHOTO_ELEVATION_DEG, n_views)
     else:
         start, photo_elevation = rng.uniform(0, 360), rng.uniform(*PHOTO_ELEVATION_DEG)
         shape = int(rng.integers(2**31))
         azimuth, elevation = orbit_angles(kind, photo_elevation, n_frames=n_views, seed=shape)
         azimuth = azimuth + start
     return Trajectory(np.round(azimuth % 360, DIGITS) % 360, np.round(elevation, DIGITS))
+
+
+def depths(obj: Object, azimuth_deg: np.ndarray) -> np.ndarray:
+    """How deep the object is as seen from each azimuth [n]: its extent along the level line of sight over the
+    larger of those across and upright (:func:`sv3d_pipe.export.depth.relative_depth`), [n] float64."""
+    points = obj.vertices[np.unique(obj.faces)].astype(np.float64)  # [V, 3]
+    found = []
+    for azimuth in np.radians(azimuth_deg):
+        along = points[:, [0, 2]] @ (np.sin(azimuth), np.cos(azimuth))
+        across = points[:, [0, 2]] @ (np.cos(azimuth), -np.sin(azimuth))
+        found.append(relative_depth(np.column_stack([across, points[:, 1], along])))
+    return np.round(found, DIGITS)
 
 
 def sphere_radius(obj: Object) -> float:

@@ -25,6 +25,7 @@ class Record:
     elevation_deg: torch.Tensor
     textured: bool = False
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    depth: torch.Tensor = torch.zeros(0)
 
 
 def record(seed: int, views: int = 6, size: int = 32, static: bool = True, textured: bool = False) -> Record:

@@ -16,7 +16,9 @@ def sample(name: str, views: int = 3, size: int = 16, textured: bool = True):
     rgba = np.random.default_rng(len(name)).integers(0, 256, (views, size, size, 4)).astype(np.uint8)
     angles = np.linspace(0, 300, views).tolist()
     white = [1.0, 1.0, 1.0]
-    return About(name, size, angles, [10.25] * views, 2.5, 33.8, "static", textured, white), rgba
+    return About(
+        name, size, angles, [10.25] * views, 2.5, 33.8, "static", textured, white, [0.5] * views
+    ), rgba
 
 
 def test_records_come_back_as_they_were_written(tmp_path):
@@ -31,6 +33,7 @@ def test_records_come_back_as_they_were_written(tmp_path):
         assert record.name == about.name and record.textured == about.textured
         assert record.azimuth_deg.tolist() == about.azimuth_deg
         assert record.elevation_deg.tolist() == about.elevation_deg
+        assert record.depth.tolist() == about.depth
         assert (record.radius, record.orbit, record.background) == (2.5, "static", (1.0, 1.0, 1.0))
 
 

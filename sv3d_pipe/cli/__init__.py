@@ -10,6 +10,7 @@ import sv3d_pipe
 from sv3d_pipe.cli import evaluate, info, models, road, stages
 from sv3d_pipe.cli.guard import Verbs
 from sv3d_pipe.finetune.command import finetune
+from sv3d_pipe.finetune.depth_command import finetune_depth
 from sv3d_pipe.render.command import render
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ for name in stages.VERBS:
     app.command(name, rich_help_panel=STAGE)(stages.VERBS[name])
 app.command("render", rich_help_panel=TRAIN)(render)
 app.command("finetune", rich_help_panel=TRAIN)(finetune)
+app.command("finetune-depth", rich_help_panel=TRAIN)(finetune_depth)
 app.add_typer(evaluate.app, name="eval", rich_help_panel=MEASURE)
 app.command("config", rich_help_panel=ABOUT)(info.config)
 app.command("doctor", rich_help_panel=ABOUT)(info.doctor)

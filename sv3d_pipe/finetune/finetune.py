@@ -91,6 +91,7 @@ def save_model(pipeline: StableVideo3DPipeline, state: dict[str, torch.Tensor], 
     whole = StableVideo3DPipeline(
         vae=pipeline.vae,
         image_encoder=pipeline.image_encoder,
+        depth=pipeline.depth,
         unet=unet,
         scheduler=euler_scheduler(),
         steps=pipeline.config.steps,

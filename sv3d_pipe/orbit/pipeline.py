@@ -28,7 +28,8 @@ from sv3d_pipe.orbit.conditioning import (
     triangle_scales,
 )
 
-# from_pretrained resolves these three by name among the modules already imported.
+# from_pretrained resolves these four by name among the modules already imported.
+from sv3d_pipe.orbit.depth import DepthGuesser
 from sv3d_pipe.orbit.pixels import PixelCodec
 from sv3d_pipe.orbit.schedulers import SOLVERS, dpm_scheduler, euler_scheduler
 from sv3d_pipe.orbit.unet import StableVideo3DUNet
@@ -77,6 +78,7 @@ class StableVideo3DPipeline(DiffusionPipeline):
             frame, noise on the photo, polar angle and azimuth in radians.
         scheduler: see :func:`euler_scheduler`.
         image_encoder: ``CLIPVisionModelWithProjection``; None for models that need no token.
+        depth: guesses how deep the object is, for models that do not know; None for others.
         steps, guidance: sampling steps and largest guidance scale that suit the model; SV3D's are the defaults.
 
     Attributes:
@@ -86,7 +88,7 @@ class StableVideo3DPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "image_encoder->unet->vae"
-    _optional_components = ["image_encoder"]
+    _optional_components = ["image_encoder", "depth"]
     _callback_tensor_inputs = ["latents", "denoised"]
 
     def __init__(
@@ -95,11 +97,14 @@ class StableVideo3DPipeline(DiffusionPipeline):
         unet: StableVideo3DUNet | VolumeDenoiser | torch.nn.Module,
         scheduler: EulerDiscreteScheduler,
         image_encoder: torch.nn.Module | None = None,
+        depth: DepthGuesser | None = None,
         steps: int = 50,
         guidance: float = 2.5,
     ):
         super().__init__()
-        self.register_modules(vae=vae, unet=unet, scheduler=scheduler, image_encoder=image_encoder)
+        self.register_modules(
+            vae=vae, unet=unet, scheduler=scheduler, image_encoder=image_encoder, depth=depth
+        )
         self.register_to_config(steps=steps, guidance=guidance)
         self.guidance_together = True
         self.frames_per_decode = 1

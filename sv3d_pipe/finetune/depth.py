@@ -1,0 +1,148 @@
+"""Train the network that guesses depth: features of all photos once, then small networks on them.
+
+Objects are drawn with their longest side at a given length, so a deep one is small in its picture, and framing
+it as prep does would blur it. What learned from such photos would read depth off the blur, which no photo of a user has.
+So photos are to be drawn so large that framing shrinks them, and each is seen in a detail of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from sv3d_pipe.config import PrepConfig
+from sv3d_pipe.device import prefers_bfloat16
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.orbit.depth import DepthGuesser
+from sv3d_pipe.orbit.pixels import PixelCodec
+from sv3d_pipe.orbit.recognizer import SIDE
+from sv3d_pipe.prep.frame import recentre
+
+AT_ONCE = 256  # photos that are judged
+DETAIL = (72, 224)  # pixels of a photo's side, log-uniform; above the recognizer's it sees all
+FLATTEST = 1e-2  # depths below it count as this
+UNITS_FROM = 4096  # photos whose features are taken as the units of all
+BATCH = 128
+RATE = 1e-3  # largest learning rate of AdamW
+WARMUP = 100  # steps in which it rises
+DECAY = 0.05
+
+
+@dataclass(frozen=True)
+class Photos:
+    """What is seen in N photos, and how deep their objects are.
+
+    Attributes:
+        fine: [N, 120, 12, 12] and whole [N, 1280], float16, of :meth:`DepthGuesser.features`.
+        elevation_deg: [N]. target: [N] ln(depth).
+    """
+
+    fine: torch.Tensor
+    whole: torch.Tensor
+    elevation_deg: torch.Tensor
+    target: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def take(self, index: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, ...]:
+        """The inputs of the network for photos ``index`` [B]."""
+        parts = (self.fine, self.whole, self.elevation_deg)
+        return tuple(part[index].float().to(device) for part in parts)
+
+
+@torch.inference_mode()
+def look_at(
+    orbits: Sequence[Any], guesser: DepthGuesser, seed: int, on_object: Callable[[], None] = lambda: None
+) -> Photos:
+    """The photos of a data set twice, framed as prep frames them: as they are and mirrored, in random detail.
+
+    Args:
+        orbits: records as :class:`sv3d_pipe.render.dataset.OrbitSet` gives them, every view a photo.
+        seed: of the detail.
+        on_object: called after each.
+    Raises:
+        UserError: a record does not say how deep its object is, or there is none.
+    """
+    half = prefers_bfloat16(str(guesser.device))
+    number_format = torch.autocast(guesser.device.type, torch.bfloat16) if half else nullcontext()
+    rows = []
+    for i in range(len(orbits)):
+        record = orbits[i]
+        if len(record.depth) != len(record.rgba):
+            raise UserError(
+                f"{record.name} does not say how deep it is; render the data set again with this version."
+            )
+        rng = np.random.default_rng((seed, i))
+        photos = torch.stack([_framed(v, rng) for views in (record.rgba, record.rgba.flip(2)) for v in views])
+        with number_format:
+            fine, whole = guesser.features(photos.to(guesser.device))
+        said = record.elevation_deg.repeat(2), record.depth.repeat(2)
+        rows.append((fine.half().cpu().contiguous(), whole.half().cpu(), *said))
+        on_object()
+    if not rows:
+        raise UserError("The data set holds no photos; make some with `img2mesh render --orbit photos`.")
+    fine, whole, elevation_deg, depth = map(torch.cat, zip(*rows))
+    return Photos(fine, whole, elevation_deg, depth.clamp(min=FLATTEST).log())
+
+
+def _framed(view: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """A view [S, S, 4] uint8 as prep frames photos, encoded: [4, SIDE, SIDE], with the detail of fewer pixels."""
+    pixels = min(SIDE, round(math.exp(rng.uniform(*map(math.log, DETAIL)))))
+    rgba = recentre(view.numpy().astype(np.float32) / 255, PrepConfig().fill, pixels)
+    photo = PixelCodec(pixels).encode(torch.from_numpy(rgba).permute(2, 0, 1)[None])
+    return F.interpolate(photo, SIDE, mode="bicubic")[0]
+
+
+def train(
+    guesser: DepthGuesser, photos: Photos, steps: int, seed: int, on_step: Callable[[int, float], None]
+) -> None:
+    """Fit the heads to the photos; the recognizer stays as it is.
+
+    The loss is the negative logarithm of a Laplace density whose width the network says too.
+
+    Args:
+        guesser: trained in place, on the device of its weights.
+        on_step: called with the step's number from 1 and its loss, a mean over the heads.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    some = torch.randperm(len(photos), generator=generator)[:UNITS_FROM]
+    guesser.standardize(photos.fine[some], photos.whole[some])
+    optimizer = torch.optim.AdamW(guesser.parameters(), RATE, weight_decay=DECAY)
+    shares = [_share(step, steps) for step in range(steps + 1)]
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shares.__getitem__)
+    guesser.train()
+    for step in range(1, steps + 1):
+        index = torch.randint(len(photos), (BATCH,), generator=generator)
+        guess, error = guesser(*photos.take(index, guesser.device))
+        missed = (guess - photos.target[index].to(guess.device)).abs()
+        loss = (error + missed * torch.exp(-error)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(guesser.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        on_step(step, loss.item())
+    guesser.eval()
+
+
+def _share(step: int, steps: int) -> float:
+    """Of the largest learning rate: it rises in a line and falls by half a cosine to 0."""
+    return min(1.0, (step + 1) / WARMUP) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+
+
+@torch.no_grad()
+def errors(guesser: DepthGuesser, photos: Photos) -> torch.Tensor:
+    """How far off ln(depth) is for each photo [N]."""
+    guesses = [
+        guesser(*photos.take(index, guesser.device))[0].mean(0).cpu()
+        for index in torch.arange(len(photos)).split(AT_ONCE)
+    ]
+    return torch.cat(guesses) - photos.target

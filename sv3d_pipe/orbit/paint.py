@@ -30,15 +30,21 @@ def paint(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, d
 
     Returns:
         the views of :func:`paint_frames` with the masks of :func:`sharpen`, the photo in the last one's
-        place; and its metrics, with ``coverage``, the share of the pixels that show the object.
+        place, and ``depth`` from a model that guesses it; and its metrics, with ``coverage``, the share of the
+        pixels that show the object, and that ``depth``.
     Raises:
         UserError: angles or a size that the model cannot paint, or too little memory.
     """
     painted, metrics = paint_frames(config, photo, context)
     frames = sharpen(config, painted, context)
     frames[-1] = resize_rgba(photo.rgba, frames.shape[1])
-    coverage = round(float(frames[..., 3].mean()), 4)
-    return replace(painted, rgba=frames), metrics | {"coverage": coverage}
+    metrics = metrics | {"coverage": round(float(frames[..., 3].mean()), 4)}
+    guesser = ready(config, context.device).depth
+    if guesser is None:
+        return replace(painted, rgba=frames), metrics
+    elevation_deg = camera_angles(config, context.seed)[1][-1]
+    depth = round(guesser.guess(photo.rgba, elevation_deg), 4)
+    return replace(painted, rgba=frames, depth=depth), metrics | {"depth": depth}
 
 
 def paint_frames(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, dict[str, Any]]:

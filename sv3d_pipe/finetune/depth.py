@@ -116,8 +116,7 @@ def train(
     some = torch.randperm(len(photos), generator=generator)[:UNITS_FROM]
     guesser.standardize(photos.fine[some], photos.whole[some])
     optimizer = torch.optim.AdamW(guesser.parameters(), RATE, weight_decay=DECAY)
-    shares = [_share(step, steps) for step in range(steps + 1)]
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shares.__getitem__)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, steps))
     guesser.train()
     for step in range(1, steps + 1):
         index = torch.randint(len(photos), (BATCH,), generator=generator)
@@ -140,7 +139,7 @@ def _share(step: int, steps: int) -> float:
 
 @torch.no_grad()
 def errors(guesser: DepthGuesser, photos: Photos) -> torch.Tensor:
-    """How far off ln(depth) is for each photo [N]."""
+    """Guess minus truth of ln(depth) for each photo [N]."""
     guesses = [
         guesser(*photos.take(index, guesser.device))[0].mean(0).cpu()
         for index in torch.arange(len(photos)).split(AT_ONCE)

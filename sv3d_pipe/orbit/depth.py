@@ -41,7 +41,7 @@ class DepthGuesser(ModelMixin, ConfigMixin):
 
     def features(
         self,
-        photo: torch.Tensor,  # [B, 4, S, S] premultiplied in [-1, 1]
+        photo: torch.Tensor,  # [B, 4, SIDE, SIDE] premultiplied in [-1, 1]
     ) -> tuple[torch.Tensor, torch.Tensor]:  # [B, 120, 12, 12], [B, 1280]
         """What the recognizer sees in the photo, and in all of it."""
         fine, coarse = recognizer(self.device)(photo)

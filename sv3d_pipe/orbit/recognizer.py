@@ -41,7 +41,7 @@ def recognizer(device: torch.device) -> Recognizer:
         published = torch.load(file, weights_only=True)
     network = Recognizer()
     network.load_state_dict(_folded(published, network))
-    return network.to(device, memory_format=torch.channels_last)  # thrice as fast on the CPU in bfloat16
+    return network.to(device, memory_format=torch.channels_last)  # 1.6 times as fast on a CPU in bfloat16
 
 
 def _folded(published: dict[str, torch.Tensor], network: Recognizer) -> dict[str, torch.Tensor]:
@@ -85,10 +85,10 @@ class Recognizer(nn.Module):
     @torch.no_grad()
     def forward(
         self,
-        photo: torch.Tensor,  # [B, 4, S, S] premultiplied in [-1, 1], as a PixelCodec encodes it
+        photo: torch.Tensor,  # [B, 4, SIDE, SIDE] premultiplied in [-1, 1], as a PixelCodec encodes it
     ) -> tuple[torch.Tensor, torch.Tensor]:  # [B, 120, 12, 12], [B, 1280, 6, 6]
         """Features of the picture on white."""
-        rgba = F.interpolate(photo / 2 + 0.5, size=SIDE, mode="bicubic").clamp(0, 1)
+        rgba = (photo / 2 + 0.5).clamp(0, 1)
         on_white = (rgba[:, :3] + 1 - rgba[:, 3:]).clamp(0, 1)
         colors = (on_white - MEAN) / SPREAD
         x = F.relu6(self.stem(colors.contiguous(memory_format=torch.channels_last)))
@@ -124,5 +124,5 @@ class Convolution(nn.Conv2d):
         total = kernel - stride if kernel > 1 else 0
         self.border = (total // 2, total - total // 2) * 2
 
-    def forward(self, x):
+    def forward(self, x):  # [B, inputs, n, n]
         return super().forward(F.pad(x, self.border))

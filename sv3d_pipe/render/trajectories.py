@@ -16,10 +16,17 @@ from sv3d_pipe.render.objects import Object
 
 PHOTO_ELEVATION_DEG = (-5.0, 30.0)  # of the photo, the last view
 RANDOM_ELEVATION_DEG = (-30.0, 50.0)  # what a sine of amplitude 30 around a photo at 0..20 needs
-SQUARE_AZIMUTH_DEG = (0.0, 0.0, 0.0, 90.0, 180.0, 270.0)  # of a random orbit's photo: the front half the time
-SQUARE_SHARE = 0.6  # of the photos of one object; the others are taken from more aside
-ASIDE_DEG = 20.0  # standard deviation of these around a square view
+SQUARE_AZIMUTH_DEG = (
+    0.0,
+    0.0,
+    0.0,
+    90.0,
+    180.0,
+    270.0,
+)  # of photos square to the object: the front half the time
 JITTER_DEG = 5.0  # standard deviation around them, as nobody stands exactly before an object
+SQUARE_SHARE = 0.6  # of an orbit "photos" is exactly square
+ASIDE_DEG = 20.0  # standard deviation of its other views around a square one
 FILL = 0.95  # of half the frame is reached by the object in the view where it looks largest
 DIGITS = 4  # angles and distances are rounded before use, so that what is written is what was rendered
 

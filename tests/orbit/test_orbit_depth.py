@@ -8,7 +8,7 @@ from sv3d_pipe.context import Context
 from sv3d_pipe.orbit.depth import DepthGuesser
 from sv3d_pipe.orbit.models import load_pipeline
 from sv3d_pipe.orbit.pixels import PixelCodec
-from sv3d_pipe.orbit.recognizer import Convolution
+from sv3d_pipe.orbit.recognizer import SIDE, Convolution
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,8 @@ def guesser():
 
 
 def latents(size: int = 64) -> torch.Tensor:
-    return PixelCodec(size).encode(torch.from_numpy(half_disc(size)).permute(2, 0, 1)[None])
+    small = PixelCodec(size).encode(torch.from_numpy(half_disc(size)).permute(2, 0, 1)[None])
+    return torch.nn.functional.interpolate(small, SIDE, mode="bicubic")
 
 
 def test_what_is_odd_of_a_border_goes_to_the_right_and_below():

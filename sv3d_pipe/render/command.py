@@ -56,6 +56,16 @@ def render(
             rich_help_panel=CAMERAS,
         ),
     ] = "static",
+    photos: Annotated[
+        int,
+        typer.Option(
+            help="Also this many large photos per object, two of three as people take them: what a model like mini"
+            " is trained to be shown.",
+            min=0,
+            max=100,
+            rich_help_panel=CAMERAS,
+        ),
+    ] = 0,
     distance: Annotated[
         Distance,
         typer.Option(
@@ -108,7 +118,7 @@ def render(
     from sv3d_pipe.render.engine import DataSet, render_data_set
     from sv3d_pipe.render.photograph import Look
 
-    look = Look(size, views, orbit, distance, lighting, textures, background, renderer)
+    look = Look(size, views, orbit, distance, lighting, textures, background, renderer, photos)
     blender = find_blender() if look.renderer == "blender" else None
     jobs = collect(meshes, procedural, variants, seed)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sv3d_pipe.render.shards import read_shard
+from sv3d_pipe.render.shards import Entry, read_shard
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Record:
         orbit: static, sine, dynamic, random or photos.
         background: sRGB in [0, 1] that the views are to be laid on.
         depth: [n] float32, how deep the object is as seen in each view; [0] in a data set that does not tell.
+        photos: large pictures in the same light, maybe none.
     """
 
     name: str
@@ -36,6 +37,28 @@ class Record:
     orbit: str
     background: tuple[float, float, float]
     depth: torch.Tensor
+    photos: Photos
+
+
+@dataclass(frozen=True)
+class Photos:
+    """An object's photos, decoded when asked for.
+
+    Attributes:
+        azimuth_deg, elevation_deg, depth: [m] float32, as those of views.
+    """
+
+    azimuth_deg: torch.Tensor
+    elevation_deg: torch.Tensor
+    depth: torch.Tensor
+    entry: Entry
+
+    def __len__(self) -> int:
+        return len(self.azimuth_deg)
+
+    def __getitem__(self, number: int) -> torch.Tensor:
+        """[P, P, 4] uint8, straight alpha. Raises UserError if the picture is damaged."""
+        return torch.from_numpy(self.entry.read_photo(number))
 
 
 class OrbitSet:
@@ -67,8 +90,10 @@ class OrbitSet:
         entry = self.entries[index]
         about, rgba = entry.about, torch.from_numpy(entry.read_views())
         azimuth_deg, elevation_deg = _float32(about.azimuth_deg), _float32(about.elevation_deg)
-        rest = (about.textured, about.radius, about.orbit, tuple(about.background), _float32(about.depth))
-        record = Record(about.name, rgba, azimuth_deg, elevation_deg, *rest)
+        angles = about.photos.azimuth_deg, about.photos.elevation_deg, about.photos.depth
+        photos = Photos(*map(_float32, angles), entry)
+        look = about.textured, about.radius, about.orbit, tuple(about.background)
+        record = Record(about.name, rgba, azimuth_deg, elevation_deg, *look, _float32(about.depth), photos)
         if self.room >= rgba.nbytes:
             self.room -= rgba.nbytes
             self.kept[index] = record

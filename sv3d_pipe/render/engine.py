@@ -26,7 +26,7 @@ from sv3d_pipe.render.workers import each, one_thread_if_worker
 from sv3d_pipe.workspace import file_sha256, write_atomically
 
 KILLER = "the process that rendered it died twice, perhaps for want of memory"
-FORMAT = 2  # raised when the same settings would give other shards
+FORMAT = 3  # raised when the same settings would give other shards
 
 
 @dataclass(frozen=True)

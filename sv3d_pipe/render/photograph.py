@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,22 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.render.inventions import invent
 from sv3d_pipe.render.lighting import Studio
 from sv3d_pipe.render.objects import Object, load_object
-from sv3d_pipe.render.shards import About, sample_bytes
+from sv3d_pipe.render.shards import About, AboutPhotos, sample_bytes
 from sv3d_pipe.render.textures import dress, is_textured
-from sv3d_pipe.render.trajectories import Trajectory, content_radius, depths, draw_trajectory, sphere_radius
+from sv3d_pipe.render.trajectories import (
+    Trajectory,
+    content_radius,
+    depths,
+    draw_photos,
+    draw_trajectory,
+    sphere_radius,
+)
 from sv3d_pipe.render.views import render_views
 
 ONLY_BLENDER = (".fbx", ".blend", ".usd", ".usda", ".usdc", ".usdz")  # among the meshes, by suffix
 PIXELS_AT_ONCE = 8_000_000  # as floats, all views of a large orbit would fill the memory
-DRESS, ORBIT, LIGHT, BACKGROUND = range(4)  # streams of random numbers; one does not disturb another
+PHOTO_SIZE = 448  # side of photos; framing as prep does shrinks all but those of the deepest objects
+DRESS, ORBIT, LIGHT, BACKGROUND, PHOTOS = range(5)  # streams of random numbers; one does not disturb another
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class Look:
             lets the bounding sphere fill the frame.
         lighting, textures, background: "random", or "none", "keep" and "white".
         renderer: "builtin" or "blender".
+        photos: pictures of PHOTO_SIZE pixels per object besides, for models that are told what their photo shows.
     """
 
     size: int = 64
@@ -44,6 +53,7 @@ class Look:
     textures: str = "random"
     background: str = "random"
     renderer: str = "builtin"
+    photos: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,7 @@ def seed_of(seed: int, name: str) -> int:
 
 
 def photograph(job: Job, look: Look, blender: str | None = None) -> bytes:
-    """The object's two tar members, see :mod:`sv3d_pipe.render.shards`.
+    """The object's tar members, see :mod:`sv3d_pipe.render.shards`.
 
     Args:
         blender: the executable, for ``renderer="blender"``.
@@ -101,6 +111,12 @@ def photograph_object(obj: Object, job: Job, look: Look, blender: str | None = N
     rgba = _render(obj, trajectory, radius, look, studio, blender)
     if not rgba[..., 3].any():
         raise UserError("nothing of it is to be seen")
+    shots = draw_photos(look.photos, _stream(job, PHOTOS))
+    photos = (
+        _render(obj, shots, radius, replace(look, size=PHOTO_SIZE), studio, blender) if look.photos else ()
+    )
+    if not all(photo[..., 3].any() for photo in photos):
+        raise UserError("nothing of it is to be seen in one of its photos")
     about = About(
         job.name,
         look.size,
@@ -112,8 +128,14 @@ def photograph_object(obj: Object, job: Job, look: Look, blender: str | None = N
         textured,
         _background(look, _stream(job, BACKGROUND)),
         depths(obj, trajectory.azimuth_deg).tolist(),
+        AboutPhotos(
+            PHOTO_SIZE,
+            shots.azimuth_deg.tolist(),
+            shots.elevation_deg.tolist(),
+            depths(obj, shots.azimuth_deg).tolist(),
+        ),
     )
-    return sample_bytes(about, rgba)
+    return sample_bytes(about, rgba, photos)
 
 
 def _stream(job: Job, number: int) -> np.random.Generator:

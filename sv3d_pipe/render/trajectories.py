@@ -69,6 +69,16 @@ def draw_trajectory(kind: str, n_views: int, rng: np.random.Generator) -> Trajec
     return Trajectory(np.round(azimuth % 360, DIGITS) % 360, np.round(elevation, DIGITS))
 
 
+def draw_photos(count: int, rng: np.random.Generator) -> Trajectory:
+    """Where photos of an object are taken from: an orbit "photos", but the last third from any side."""
+    shots = draw_trajectory("photos", count, rng)
+    anywhere = rng.uniform(0, 360, count)
+    aside = np.arange(count) >= count - count // 3
+    return Trajectory(
+        np.where(aside, np.round(anywhere, DIGITS) % 360, shots.azimuth_deg), shots.elevation_deg
+    )
+
+
 def depths(obj: Object, azimuth_deg: np.ndarray) -> np.ndarray:
     """How deep the object is as seen from each azimuth [n]: its extent along the level line of sight over the
     larger of those across and upright (:func:`sv3d_pipe.export.depth.relative_depth`), [n] float64."""

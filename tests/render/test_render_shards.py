@@ -1,6 +1,7 @@
 import io
 import json
 import tarfile
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.render.dataset import OrbitSet
-from sv3d_pipe.render.shards import About, read_shard, sample_bytes, write_shard
+from sv3d_pipe.render.shards import About, AboutPhotos, _about, read_shard, sample_bytes, write_shard
 
 
 def sample(name: str, views: int = 3, size: int = 16, textured: bool = True):
@@ -80,3 +81,27 @@ def test_a_damaged_picture_is_a_user_error(tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError, match="cup"):
         OrbitSet(tmp_path)[0]
+
+
+def test_photos_come_back_one_by_one(tmp_path):
+    about, rgba = sample("cup")
+    photos = np.random.default_rng(1).integers(0, 256, (2, 24, 24, 4)).astype(np.uint8)
+    shots = AboutPhotos(24, [0.5, 90.25], [10.0, -5.0], [0.75, 1.5])
+    write_shard(tmp_path / "00000.tar", [sample_bytes(replace(about, photos=shots), rgba, photos)])
+    record = OrbitSet(tmp_path)[0]
+    np.testing.assert_array_equal(record.rgba.numpy(), rgba)
+    assert len(record.photos) == 2 and len(OrbitSet(tmp_path)[0].photos) == 2
+    np.testing.assert_array_equal(record.photos[1].numpy(), photos[1])
+    np.testing.assert_array_equal(record.photos[0].numpy(), photos[0])
+    assert record.photos.azimuth_deg.tolist() == shots.azimuth_deg
+    assert record.photos.elevation_deg.tolist() == shots.elevation_deg
+    assert record.photos.depth.tolist() == shots.depth
+
+
+def test_a_data_set_without_photos_has_none(tmp_path):
+    about, rgba = sample("cup")
+    document = json.loads(json.dumps(asdict(about)))
+    del document["photos"], document["depth"]  # as earlier versions wrote it
+    assert _about(document).photos == AboutPhotos()
+    write_shard(tmp_path / "00000.tar", [sample_bytes(about, rgba)])
+    assert len(OrbitSet(tmp_path)[0].photos) == 0

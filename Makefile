@@ -29,12 +29,13 @@ lint: install
 	$(BIN)/ruff format --check .
 
 OBJECTS ?= objects
-MINI_VIEWS := --orbit random --distance sphere --views 32
+MINI_VIEWS := --orbit random --distance sphere --views 32 --photos 6
 MINI_PHOTOS := --orbit photos --size 448
 mini: install  ## train the built-in model again from OBJECTS/train and OBJECTS/val
-	$(BIN)/img2mesh render $(OBJECTS)/train --variants 2 --procedural 1000 -o data/train $(MINI_VIEWS)
+	$(BIN)/img2mesh render $(OBJECTS)/train --procedural 500 --textures keep -o data/train/plain $(MINI_VIEWS)
+	$(BIN)/img2mesh render $(OBJECTS)/train --seed 1 -o data/train/dressed $(MINI_VIEWS)
 	$(BIN)/img2mesh render $(OBJECTS)/val --seed 1 --textures keep -o data/val $(MINI_VIEWS)
-	$(BIN)/img2mesh finetune data/train -o checkpoints/mini --model new --validation data/val --minutes 270
+	$(BIN)/img2mesh finetune data/train -o checkpoints/mini --model new --validation data/val --minutes 350
 	$(BIN)/img2mesh render $(OBJECTS)/train --seed 4 -o data/photos/dressed $(MINI_PHOTOS) --views 8
 	$(BIN)/img2mesh render $(OBJECTS)/train --seed 2 --textures keep --lighting none -o data/photos/plain $(MINI_PHOTOS) --views 12
 	$(BIN)/img2mesh render $(OBJECTS)/val --seed 3 --textures keep --lighting none -o data/val-photos $(MINI_PHOTOS) --views 4

@@ -93,8 +93,6 @@ class Views:
         seen: [N, S, S] bool, False where a frame knows nothing because the border of a captured picture
             cuts the object there; None if all is known.
         to_world: [4, 4] similarity from the coordinates of a capture to ours; None if there was no capture.
-        depth: how deep the object is, see :func:`sv3d_pipe.export.depth.relative_depth`, where that was
-            guessed apart from the frames; None if the frames say all there is.
     """
 
     rgba: np.ndarray
@@ -102,7 +100,6 @@ class Views:
     photo: np.ndarray | None = None
     seen: np.ndarray | None = None
     to_world: np.ndarray | None = None
-    depth: float | None = None
 
     def __post_init__(self):
         _check("Views.rgba", self.rgba, (len(self.cameras), None, self.rgba.shape[1], 4))
@@ -119,7 +116,7 @@ class Views:
         if kept.all() or kept.sum() < fewest:
             return self
         photo = self.photo if kept[-1] else None
-        return Views(self.rgba[kept], self.cameras[kept], photo, to_world=self.to_world, depth=self.depth)
+        return Views(self.rgba[kept], self.cameras[kept], photo, to_world=self.to_world)
 
     def save(self, folder: Path) -> None:
         names = self._save_frames(folder, "frames", self.rgba)
@@ -127,8 +124,6 @@ class Views:
         save_transforms(folder / "transforms.json", self.cameras, self.size, names, masks, self.to_world)
         if self.photo is not None:
             save_png(folder / "photo.png", self.photo)
-        if self.depth is not None:
-            (folder / "depth.txt").write_text(f"{self.depth}\n")
 
     @staticmethod
     def _save_frames(folder: Path, name: str, pictures: np.ndarray) -> list[str]:
@@ -144,11 +139,9 @@ class Views:
         frames = np.stack([load_png(folder / name) for name in names])
         masks = sorted((folder / "seen").glob("*.png"))
         seen = np.stack([load_png(path) > 0.5 for path in masks]) if masks else None
-        photo, depth = folder / "photo.png", folder / "depth.txt"
-        return cls(
-            frames, cameras, load_png(photo) if photo.exists() else None, seen,
-            load_to_world(folder / "transforms.json"), float(depth.read_text()) if depth.exists() else None,
-        )  # fmt: skip
+        photo = folder / "photo.png"
+        to_world = load_to_world(folder / "transforms.json")
+        return cls(frames, cameras, load_png(photo) if photo.exists() else None, seen, to_world)
 
 
 @dataclass(frozen=True)

@@ -163,13 +163,9 @@ class ExportConfig:
     depth: float = option(
         0.0,
         "How deep the object is from front to back, as a share of the larger of its width and height in the photo: a"
-        " book seen from the front 0.1, a ball 1. One photo hardly tells; the mesh is stretched to it. 0: as guessed.",
+        " book seen from the front 0.1, a ball 1. One photo hardly tells; the mesh is stretched to it. 0: as the views have it.",
         at_least=0,
         at_most=20,
-    )
-    guess_depth: bool = option(
-        True,
-        "Without a depth, stretch the mesh to the one that the orbit model guesses, if it guesses one (mini).",
     )
     up: Literal["y", "z"] = option("y", "The axis that points up; a glb always has y up, as glTF demands.")
     scale: float = option(1.0, "Length of the mesh's longest side.", at_least=1e-3, at_most=1e6)

@@ -135,7 +135,7 @@ def _from_views(views: str, *before: str) -> tuple[Stage, ...]:
 
 ROAD = (
     Stage("prep", 1, (), _prep, _load("Photo"), _photo_content),
-    Stage("orbit", 3, ("prep",), _orbit, _load("Views"), _model),
+    Stage("orbit", 4, ("prep",), _orbit, _load("Views"), _model),
     *_from_views("orbit", "prep"),
 )
 CAPTURE_ROAD = (

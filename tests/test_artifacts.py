@@ -33,7 +33,7 @@ def test_views_come_back_as_they_were_saved(views, tmp_path):
 def test_views_of_an_orbit_know_everything_and_come_from_no_capture(views, tmp_path):
     Views(views.rgba, views.cameras).save(tmp_path)
     loaded = Views.load(tmp_path)
-    assert loaded.seen is None and loaded.to_world is None and loaded.depth is None
+    assert loaded.seen is None and loaded.to_world is None
     assert not (tmp_path / "seen").exists()
 
 

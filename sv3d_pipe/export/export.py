@@ -84,18 +84,10 @@ def _paint(config: ExportConfig, mesh: Mesh, views: Views, on_view) -> tuple[Ass
     cut = unwrap(mesh, config.texture)
     surface = texels(mesh, cut, config.texture)
     paint = bake(mesh, surface, views, config.texture, on_view)
-    depth = _depth(config, mesh, views)
-    vertices, factor = stretched(mesh.vertices, depth) if depth else (mesh.vertices, 1.0)
+    vertices, factor = stretched(mesh.vertices, config.depth) if config.depth else (mesh.vertices, 1.0)
     vertices, scale, center = normalize(vertices)
     scales = (scale, scale, scale / factor)
     return Asset(vertices[cut.source], cut.faces, cut.uv, paint.texture, cut.source, scales, center), paint
-
-
-def _depth(config: ExportConfig, mesh: Mesh, views: Views) -> float | None:
-    """The depth that the mesh is stretched to: the one given, else one that was guessed; None leaves it as it is."""
-    if config.depth or not config.guess_depth or relative_depth(mesh.vertices) == 0:
-        return config.depth or None
-    return views.depth
 
 
 def target_view(views: Views) -> np.ndarray:

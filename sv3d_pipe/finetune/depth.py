@@ -1,33 +1,20 @@
-"""Train the network that guesses depth: features of all photos once, then small networks on them.
-
-Objects are drawn with their longest side at a given length, so a deep one is small in its picture, and framing
-it as prep does would blur it. What learned from such photos would read depth off the blur, which no photo of a user has.
-So photos are to be drawn so large that framing shrinks them, and each is seen in a detail of its own.
-"""
+"""Train the network that guesses depth: features of all photos once, then small networks on them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from sv3d_pipe.config import PrepConfig
-from sv3d_pipe.device import prefers_bfloat16
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.finetune.photos import FLATTEST, framed, seen
 from sv3d_pipe.orbit.depth import DepthGuesser
-from sv3d_pipe.orbit.pixels import PixelCodec
-from sv3d_pipe.orbit.recognizer import SIDE
-from sv3d_pipe.prep.frame import recentre
 
 AT_ONCE = 256  # photos that are judged
-DETAIL = (72, 224)  # pixels of a photo's side, log-uniform; above the recognizer's it sees all
-FLATTEST = 1e-2  # depths below it count as this
 UNITS_FROM = 4096  # photos whose features are taken as the units of all
 BATCH = 128
 RATE = 1e-3  # largest learning rate of AdamW
@@ -40,7 +27,7 @@ class Photos:
     """What is seen in N photos, and how deep their objects are.
 
     Attributes:
-        fine: [N, 120, 12, 12] and whole [N, 1280], float16, of :meth:`DepthGuesser.features`.
+        fine: [N, 120, 12, 12] and whole [N, 1280], float16, of :func:`sv3d_pipe.orbit.recognizer.look`.
         elevation_deg: [N]. target: [N] ln(depth).
     """
 
@@ -71,8 +58,6 @@ def look_at(
     Raises:
         UserError: a record does not say how deep its object is, or there is none.
     """
-    half = prefers_bfloat16(str(guesser.device))
-    number_format = torch.autocast(guesser.device.type, torch.bfloat16) if half else nullcontext()
     rows = []
     for i in range(len(orbits)):
         record = orbits[i]
@@ -81,24 +66,15 @@ def look_at(
                 f"{record.name} does not say how deep it is; render the data set again with this version."
             )
         rng = np.random.default_rng((seed, i))
-        photos = torch.stack([_framed(v, rng) for views in (record.rgba, record.rgba.flip(2)) for v in views])
-        with number_format:
-            fine, whole = guesser.features(photos.to(guesser.device))
+        photos = torch.stack([framed(v, rng) for views in (record.rgba, record.rgba.flip(2)) for v in views])
+        fine, whole = seen(photos.to(guesser.device))
         said = record.elevation_deg.repeat(2), record.depth.repeat(2)
-        rows.append((fine.half().cpu().contiguous(), whole.half().cpu(), *said))
+        rows.append((fine, whole, *said))
         on_object()
     if not rows:
         raise UserError("The data set holds no photos; make some with `img2mesh render --orbit photos`.")
     fine, whole, elevation_deg, depth = map(torch.cat, zip(*rows))
     return Photos(fine, whole, elevation_deg, depth.clamp(min=FLATTEST).log())
-
-
-def _framed(view: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """A view [S, S, 4] uint8 as prep frames photos, encoded: [4, SIDE, SIDE], with the detail of fewer pixels."""
-    pixels = min(SIDE, round(math.exp(rng.uniform(*map(math.log, DETAIL)))))
-    rgba = recentre(view.numpy().astype(np.float32) / 255, PrepConfig().fill, pixels)
-    photo = PixelCodec(pixels).encode(torch.from_numpy(rgba).permute(2, 0, 1)[None])
-    return F.interpolate(photo, SIDE, mode="bicubic")[0]
 
 
 def train(
@@ -114,7 +90,7 @@ def train(
     """
     generator = torch.Generator().manual_seed(seed)
     some = torch.randperm(len(photos), generator=generator)[:UNITS_FROM]
-    guesser.standardize(photos.fine[some], photos.whole[some])
+    guesser.units.take(photos.fine[some], photos.whole[some])
     optimizer = torch.optim.AdamW(guesser.parameters(), RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, steps))
     guesser.train()

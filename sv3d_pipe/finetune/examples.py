@@ -16,10 +16,8 @@ import torch
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.finetune.recipe import Recipe
-from sv3d_pipe.finetune.reframe import reframe
 from sv3d_pipe.finetune.validate import check_record, is_static
 from sv3d_pipe.orbit.pixels import PixelCodec
-from sv3d_pipe.orbit.voxels import frame_axes
 
 COND_AUG = 1e-5  # noise on the photo in both released SV3D models
 PHOTO_ELEVATION_DEG = (-5.0, 30.0)  # views from here may serve as the photo, if there are any
@@ -32,7 +30,7 @@ class Views:
     Attributes:
         clean: [T, 4, h, w] latents that are denoised.
         photo: [4, h, w] the last view's latent as the condition.
-        token: [1, C] the last view's CLIP embedding, or None.
+        token: [1, C] the last view's CLIP embedding, or what a :class:`VolumeDenoiser` is told of it, or None.
         mirrored: left and right have changed places.
     """
 
@@ -43,11 +41,15 @@ class Views:
 
 
 class Source(Protocol):
-    """Objects with views; angles in degrees, one float32 array [n] per object."""
+    """Objects with views; angles in degrees, one float32 array [n] per object.
+
+    ``photos`` are each object's views that serve as the photo and as nothing else, or None: any may.
+    """
 
     azimuth_deg: list[np.ndarray]
     elevation_deg: list[np.ndarray]
     textured: list[bool]
+    photos: list[np.ndarray] | None
 
     def views(self, index: int, chosen: np.ndarray, rng: np.random.Generator | None) -> Views:
         """Views ``chosen`` [T] of an object; with ``rng`` altered at random."""
@@ -60,13 +62,12 @@ class PixelViews:
         orbits: records as :class:`sv3d_pipe.render.dataset.OrbitSet` gives them.
         codec: on the CPU.
         frames: views that an example needs.
-        reframe: share of the altered examples that are framed as prep frames photos.
     Raises:
         UserError: a record is unfit.
     """
 
-    def __init__(self, orbits: Sequence[Any], codec: PixelCodec, frames: int, reframe: float):
-        self.orbits, self.codec, self.reframe = orbits, codec, reframe
+    def __init__(self, orbits: Sequence[Any], codec: PixelCodec, frames: int):
+        self.orbits, self.codec, self.photos = orbits, codec, None
         self.azimuth_deg, self.elevation_deg, self.textured = [], [], []
         for i in range(len(orbits)):
             record = orbits[i]
@@ -76,18 +77,19 @@ class PixelViews:
             self.textured.append(bool(record.textured))
 
     def views(self, index: int, chosen: np.ndarray, rng: np.random.Generator | None) -> Views:
-        rgba = self.orbits[index].rgba[torch.from_numpy(chosen)].float() / 255
+        rgba = self.orbits[index].rgba[torch.from_numpy(chosen)]
+        clean, mirrored = self._altered(rgba, rng)
+        return Views(clean, clean[-1], None, mirrored)
+
+    def _altered(self, rgba: torch.Tensor, rng: np.random.Generator | None) -> tuple[torch.Tensor, bool]:
+        """Pictures [T, S, S, 4] uint8 as latents, mirrored and recolored at random; and whether mirrored."""
+        rgba = rgba.float() / 255
         mirrored = rng is not None and rng.random() < 0.5
         if mirrored:
             rgba = rgba.flip(2)
         if rng is not None:
             rgba = torch.cat([_recolor(rgba[..., :3], rng), rgba[..., 3:]], -1)
-        clean = self.codec.encode(rgba.permute(0, 3, 1, 2))
-        if rng is not None and rng.random() < self.reframe:
-            azimuth = torch.from_numpy(self.azimuth_deg[index][chosen]).deg2rad()
-            polar = torch.from_numpy(90 - self.elevation_deg[index][chosen]).deg2rad()
-            clean = reframe(clean, frame_axes(polar, -azimuth if mirrored else azimuth))
-        return Views(clean, clean[-1], None, mirrored)
+        return self.codec.encode(rgba.permute(0, 3, 1, 2)), mirrored
 
 
 @dataclass(frozen=True)
@@ -146,8 +148,7 @@ class Examples:
         for number in numbers:
             epoch, place = divmod(number, len(self.tickets))
             rng = np.random.default_rng((self.recipe.seed, 1, number))
-            own_photo = self.recipe.own_photo
-            rows.append(self._example(int(self._order(epoch)[place]), rng, rng, own_photo))
+            rows.append(self._example(int(self._order(epoch)[place]), rng, rng))
         return _stack(rows)
 
     def fixed(self, place: int) -> Batch:
@@ -159,10 +160,10 @@ class Examples:
         index: int,
         rng: np.random.Generator,
         alter: np.random.Generator | None,
-        own_photo: float = 0.0,
     ):
         azimuth, elevation = self.source.azimuth_deg[index], self.source.elevation_deg[index]
-        chosen = choose_views(azimuth, elevation, self.recipe.frames, self.in_order, rng, own_photo)
+        photos = None if self.source.photos is None else self.source.photos[index]
+        chosen = choose_views(azimuth, elevation, self.recipe.frames, self.in_order, rng, photos)
         views = self.source.views(index, chosen, alter)
         azimuth = azimuth[chosen] - azimuth[chosen[-1]]
         if views.mirrored:
@@ -194,20 +195,21 @@ def choose_views(
     frames: int,
     in_order: bool,
     rng: np.random.Generator,
-    own_photo: float = 0.0,
+    photos: np.ndarray | None = None,
 ) -> np.ndarray:  # [frames] indices, the photo last
     """Draw a photo and the other views: any, or in order of azimuth and evenly spread over the orbit.
 
     Args:
-        own_photo: probability that the photo is the data set's own, the last view.
+        photos: what serves as the photo and as nothing else; None: any view from an ordinary height may.
     """
+    if photos is not None:
+        views = np.setdiff1d(np.arange(len(azimuth_deg)), photos)
+        return np.append(rng.permutation(views)[: frames - 1], rng.choice(photos))
     low, high = PHOTO_ELEVATION_DEG
     candidates = np.flatnonzero((elevation_deg >= low) & (elevation_deg <= high))
     if len(candidates) == 0:
         candidates = [np.abs(elevation_deg - (low + high) / 2).argmin()]
     photo = int(rng.choice(candidates))
-    if own_photo and rng.random() < own_photo:
-        photo = len(azimuth_deg) - 1
     if in_order:
         around = np.argsort((azimuth_deg - azimuth_deg[photo]) % 360, kind="stable")
         around = np.append(photo, around[around != photo])

@@ -23,6 +23,7 @@ from sv3d_pipe.finetune.lora import merged
 from sv3d_pipe.finetune.loss import denoising_loss, draw_sigma
 from sv3d_pipe.finetune.monitor import copied_photo_db, decode, held_out, one_step_db
 from sv3d_pipe.finetune.phases import choose_trained
+from sv3d_pipe.finetune.photos import KnownViews
 from sv3d_pipe.finetune.precompute import EncodedViews, encode_orbits
 from sv3d_pipe.finetune.recipe import Recipe
 from sv3d_pipe.finetune.trainer import Trainer
@@ -48,7 +49,10 @@ def make_examples(
     """
     if pipeline.paints_alpha:
         codec = type(pipeline.vae).from_config(pipeline.vae.config)  # a copy that stays on the CPU
-        source = PixelViews(orbits, codec, recipe.frames, recipe.reframe)
+        if pipeline.knows:
+            source = KnownViews(orbits, codec, recipe.frames, accelerator.device)
+        else:
+            source = PixelViews(orbits, codec, recipe.frames)
     else:
         part, parts = accelerator.process_index, accelerator.num_processes
         steps = iter(

@@ -38,7 +38,11 @@ def start_model(
     """
     if name == "new":
         pipeline = StableVideo3DPipeline(
-            vae=PixelCodec(), unet=VolumeDenoiser(), scheduler=euler_scheduler(), steps=1, guidance=1.0
+            vae=PixelCodec(),
+            unet=VolumeDenoiser(knows=True),
+            scheduler=euler_scheduler(),
+            steps=1,
+            guidance=1.0,
         ).to(device)
     elif _is_svd(Path(name)):
         if phase == "p":

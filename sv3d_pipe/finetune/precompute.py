@@ -113,7 +113,7 @@ class EncodedViews:
     """
 
     def __init__(self, folder: Path, count: int, scaling_factor: float):
-        self.folder, self.scaling_factor = folder, scaling_factor
+        self.folder, self.scaling_factor, self.photos = folder, scaling_factor, None
         self.azimuth_deg, self.elevation_deg, self.textured = [], [], []
         for i in range(count):
             with _open(_place(folder, i)) as file:

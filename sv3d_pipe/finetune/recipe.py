@@ -53,16 +53,6 @@ class Recipe:
     front_weight: float = option(
         0.5, "Loss weight of frames at the photo's azimuth beside those behind.", at_least=0, at_most=1
     )
-    reframe: float = option(
-        0.8, "Share of mini's examples that are framed as prep frames photos.", at_least=0, at_most=1
-    )
-    own_photo: float = option(
-        0.5,
-        "Share of examples whose photo is the data set's own, its last view; the others' is any view from an ordinary"
-        " height.",
-        at_least=0,
-        at_most=1,
-    )
     drop_photo: float = option(
         0.05, "Share of examples that do not see the photo, for guidance.", at_least=0, at_most=1
     )
@@ -101,7 +91,6 @@ SV3D = Recipe(
     learning_rate=1e-5,
     noise_share=0.0,
     weight_cap=0.0,
-    own_photo=0.0,
     drop_photo=0.1,
     oversample=1,
     ema=0.9999,

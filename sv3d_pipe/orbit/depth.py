@@ -7,6 +7,7 @@ features of a classifier that knows what things are (sv3d_pipe.orbit.recognizer)
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,10 +17,30 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from sv3d_pipe.orbit.pixels import PixelCodec
-from sv3d_pipe.orbit.recognizer import COARSE, FINE, FINE_SIDE, SIDE, recognizer
+from sv3d_pipe.orbit.recognizer import COARSE, FINE, FINE_SIDE, SIDE, Units, look
 
-LIMIT = 4.0  # standard deviations at which features are cut off
+PARTS = 5  # of what is possible
 ELEVATIONS_DEG = (10.0, 10.0)  # middle and unit of the photo's elevation
+
+
+def as_looked_at(rgba: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A photo [S, S, 4] (straight alpha in [0, 1]) as :func:`sv3d_pipe.orbit.recognizer.look` takes it."""
+    picture = torch.from_numpy(rgba).to(device, torch.float32).permute(2, 0, 1)[None]
+    return PixelCodec(SIDE).to(device).encode(picture)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A depth, as likely too small as too large, and the expected absolute error of its logarithm."""
+
+    depth: float
+    error: float
+
+    def possible(self) -> torch.Tensor:  # [5]
+        """Depths in the middle of equally likely parts of a Laplace distribution of ln(depth), which the heads learn."""
+        share = (torch.arange(PARTS) + 0.5) / PARTS - 0.5  # of all that lies between the guess and the middle
+        off = -share.sign() * torch.log1p(-2 * share.abs())
+        return self.depth * torch.exp(self.error * off)
 
 
 class DepthGuesser(ModelMixin, ConfigMixin):
@@ -34,26 +55,8 @@ class DepthGuesser(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, count: int = 3, width: int = 64, dropout: float = 0.1):
         super().__init__()
-        for name, channels in (("fine", FINE), ("whole", COARSE)):
-            self.register_buffer(f"{name}_mean", torch.zeros(channels))
-            self.register_buffer(f"{name}_spread", torch.ones(channels))
+        self.units = Units()
         self.heads = nn.ModuleList(Head(width, dropout) for _ in range(count))
-
-    def features(
-        self,
-        photo: torch.Tensor,  # [B, 4, SIDE, SIDE] premultiplied in [-1, 1]
-    ) -> tuple[torch.Tensor, torch.Tensor]:  # [B, 120, 12, 12], [B, 1280]
-        """What the recognizer sees in the photo, and in all of it."""
-        fine, coarse = recognizer(self.device)(photo)
-        return fine, coarse.mean((2, 3))
-
-    @torch.no_grad()
-    def standardize(self, fine: torch.Tensor, whole: torch.Tensor) -> None:
-        """Take mean and spread of the features of many photos as the units of all features."""
-        for name, values in (("fine", fine), ("whole", whole)):
-            channels = values.float().transpose(0, 1).flatten(1)  # [C, B h w]
-            getattr(self, f"{name}_mean").copy_(channels.mean(1))
-            getattr(self, f"{name}_spread").copy_(channels.std(1) + 0.05)
 
     def forward(
         self,
@@ -62,25 +65,22 @@ class DepthGuesser(ModelMixin, ConfigMixin):
         elevation_deg: torch.Tensor,  # [B]
     ) -> tuple[torch.Tensor, torch.Tensor]:  # [count, B], [count, B]
         """Every head's ln(depth), and the logarithm of its expected absolute error."""
-        fine = (fine - self.fine_mean[:, None, None]) / self.fine_spread[:, None, None]
-        whole = (whole - self.whole_mean) / self.whole_spread
+        fine, whole = self.units(fine, whole)
         height = (elevation_deg - ELEVATIONS_DEG[0]) / ELEVATIONS_DEG[1]
         height = torch.stack([height, height**2], -1)
-        fine, whole = fine.clamp(-LIMIT, LIMIT), whole.clamp(-LIMIT, LIMIT) / LIMIT
         guess, error = torch.stack([head(fine, whole, height) for head in self.heads]).unbind(-1)
         return guess, error.clamp(-3, 2)
 
     @torch.no_grad()
-    def guess(self, rgba: np.ndarray, elevation_deg: float) -> float:
-        """The depth of the object of a photo [S, S, 4] (straight alpha in [0, 1], framed by prep).
+    def guess(self, rgba: np.ndarray, elevation_deg: float) -> Guess:
+        """How deep the object of a photo [S, S, 4] is (straight alpha in [0, 1], framed by prep).
 
-        The mean of what all heads read off the photo and off its mirror image.
+        Means of what all heads read off the photo and off its mirror image.
         """
-        picture = torch.from_numpy(rgba).to(self.device, torch.float32).permute(2, 0, 1)[None]
-        photo = PixelCodec(SIDE).to(self.device).encode(picture)
-        fine, whole = self.features(torch.cat([photo, photo.flip(-1)]))
-        guesses, _ = self(fine, whole, torch.full((2,), elevation_deg, device=self.device))
-        return math.exp(guesses.mean().item())
+        photo = as_looked_at(rgba, self.device)
+        fine, whole = look(torch.cat([photo, photo.flip(-1)]))
+        guesses, errors = self(fine, whole, torch.full((2,), elevation_deg, device=self.device))
+        return Guess(math.exp(guesses.mean().item()), math.exp(errors.mean().item()))
 
 
 class Head(nn.Module):

@@ -29,9 +29,9 @@ def paint(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, d
     """Paint the views around the photo's object, as a surface can be fitted to them.
 
     Returns:
-        the views of :func:`paint_frames` with the masks of :func:`sharpen`, the photo in the last one's
-        place, and ``depth`` from a model that guesses it; and its metrics, with ``coverage``, the share of the
-        pixels that show the object, and that ``depth``.
+        the views of :func:`paint_frames` with the masks of :func:`sharpen` and the photo in the last one's
+        place; and its metrics, with ``coverage``, the share of the pixels that show the object, and ``depth``, what a
+        model that guesses how deep the object is has taken it for.
     Raises:
         UserError: angles or a size that the model cannot paint, or too little memory.
     """
@@ -40,11 +40,10 @@ def paint(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, d
     frames[-1] = resize_rgba(photo.rgba, frames.shape[1])
     metrics = metrics | {"coverage": round(float(frames[..., 3].mean()), 4)}
     guesser = ready(config, context.device).depth
-    if guesser is None:
-        return replace(painted, rgba=frames), metrics
-    elevation_deg = camera_angles(config, context.seed)[1][-1]
-    depth = round(guesser.guess(photo.rgba, elevation_deg), 4)
-    return replace(painted, rgba=frames, depth=depth), metrics | {"depth": depth}
+    if guesser is not None:
+        elevation_deg = float(camera_angles(config, context.seed)[1][-1])
+        metrics["depth"] = round(guesser.guess(photo.rgba, elevation_deg).depth, 4)
+    return replace(painted, rgba=frames), metrics
 
 
 def paint_frames(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, dict[str, Any]]:

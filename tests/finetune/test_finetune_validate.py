@@ -41,5 +41,5 @@ def test_too_few_views_are_found_when_the_set_is_opened():
     with pytest.raises(UserError, match="toy1 has 6 views, fewer than the 7 frames"):
         PixelViews([record(0, views=8), record(1)], PixelCodec(size=32), 7)
     torch.testing.assert_close(
-        torch.from_numpy(PixelViews([GOOD], PixelCodec(size=32), 6, 0.0).azimuth_deg[0]), GOOD.azimuth_deg
+        torch.from_numpy(PixelViews([GOOD], PixelCodec(size=32), 6).azimuth_deg[0]), GOOD.azimuth_deg
     )

@@ -19,7 +19,7 @@ from torch import nn
 from sv3d_pipe.orbit.pixels import PixelCodec
 from sv3d_pipe.orbit.recognizer import COARSE, FINE, FINE_SIDE, SIDE, Units, look
 
-PARTS = 5  # of what is possible
+PARTS = 5  # equally likely ones, of all depths that are possible
 ELEVATIONS_DEG = (10.0, 10.0)  # middle and unit of the photo's elevation
 
 
@@ -31,15 +31,18 @@ def as_looked_at(rgba: np.ndarray, device: torch.device) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Guess:
-    """A depth, as likely too small as too large, and the expected absolute error of its logarithm."""
+    """A depth, as likely too small as too large (see :func:`sv3d_pipe.export.depth.relative_depth`), and the expected
+    absolute error of its logarithm."""
 
     depth: float
     error: float
 
     def possible(self) -> torch.Tensor:  # [5]
         """Depths in the middle of equally likely parts of a Laplace distribution of ln(depth), which the heads learn."""
-        share = (torch.arange(PARTS) + 0.5) / PARTS - 0.5  # of all that lies between the guess and the middle
-        off = -share.sign() * torch.log1p(-2 * share.abs())
+        beyond = (
+            torch.arange(PARTS) + 0.5
+        ) / PARTS - 0.5  # probability between the guess and a part's middle
+        off = -beyond.sign() * torch.log1p(-2 * beyond.abs())  # quantiles of Laplace(0, 1)
         return self.depth * torch.exp(self.error * off)
 
 

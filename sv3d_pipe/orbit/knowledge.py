@@ -13,13 +13,14 @@ from torch import nn
 
 from sv3d_pipe.orbit.recognizer import COARSE, FINE, FINE_SIDE, Units
 
-TOKEN = FINE * FINE_SIDE**2 + COARSE + 1  # numbers: fine features, those of the whole, ln(depth)
-USUAL_DEPTH = 0.7  # half of the training photos show deeper objects
+PARTS = (FINE * FINE_SIDE**2, COARSE, 1)  # numbers of a token: fine features, those of the whole, ln(depth)
+TOKEN = sum(PARTS)
+USUAL_DEPTH = 0.7  # told where nothing guesses: exp of the training photos' mean ln(depth), -0.35
 DROPPED = 0.1  # share of features withheld while training
 RECALLED = 128  # of what is read off the whole photo
-# Half the volume's extent along the photo's level line of sight: what the depth asks for and some room, but
-# not beyond what frames show.
-ROOM, FLATTEST, DEEPEST = 1.25, 0.4, 1.25
+# Half the volume's extent along the photo's level line of sight, per depth: prep lets the object fill 0.8 of the
+# frame's half width, 1. Limits: grid cells not too flat, and little beyond what frames show.
+ROOM, LEAST_EXTENT, LARGEST_EXTENT = 1.25, 0.4, 1.25
 
 
 def knowledge_token(
@@ -46,7 +47,7 @@ def stretch(
     token: torch.Tensor,  # [B, 1, TOKEN]; zeros where nothing is known
 ) -> torch.Tensor:  # [B, 1, 1, 3]
     """Half extents of the volume: 1 across, and along z what suits the depth that is told; 1 if none is."""
-    depth = (ROOM * token[:, 0, -1].float().exp()).clamp(FLATTEST, DEEPEST)
+    depth = (ROOM * token[:, 0, -1].float().exp()).clamp(LEAST_EXTENT, LARGEST_EXTENT)
     depth = torch.where(is_known(token), depth, 1.0)
     return torch.stack([torch.ones_like(depth), torch.ones_like(depth), depth], -1)[:, None, None]
 
@@ -82,7 +83,7 @@ class Knowledge(nn.Module):
         token: torch.Tensor,  # [B, 1, TOKEN]; zeros where nothing is known
         side: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # [B, embedding], [B, width, side, side]
-        fine, whole, ln_depth = token[:, 0].float().split([TOKEN - COARSE - 1, COARSE, 1], 1)
+        fine, whole, ln_depth = token[:, 0].float().split(PARTS, 1)
         known = is_known(token).float()[:, None]
         fine, whole = self.units(fine.unflatten(1, (FINE, FINE_SIDE, FINE_SIDE)), whole)
         fine = F.dropout2d(fine, DROPPED, self.training)

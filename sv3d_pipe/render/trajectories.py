@@ -16,14 +16,7 @@ from sv3d_pipe.render.objects import Object
 
 PHOTO_ELEVATION_DEG = (-5.0, 30.0)  # of the photo, the last view
 RANDOM_ELEVATION_DEG = (-30.0, 50.0)  # what a sine of amplitude 30 around a photo at 0..20 needs
-SQUARE_AZIMUTH_DEG = (
-    0.0,
-    0.0,
-    0.0,
-    90.0,
-    180.0,
-    270.0,
-)  # of photos square to the object: the front half the time
+SQUARE_AZIMUTH_DEG = (0.0, 0.0, 0.0, 90.0, 180.0, 270.0)  # of square photos: the front half the time
 JITTER_DEG = 5.0  # standard deviation around them, as nobody stands exactly before an object
 SQUARE_SHARE = 0.6  # of an orbit "photos" is exactly square
 ASIDE_DEG = 20.0  # standard deviation of its other views around a square one
@@ -70,7 +63,7 @@ def draw_trajectory(kind: str, n_views: int, rng: np.random.Generator) -> Trajec
 
 
 def draw_photos(count: int, rng: np.random.Generator) -> Trajectory:
-    """Where photos of an object are taken from: an orbit "photos", but the last third from any side."""
+    """Where ``count`` photos of an object are taken from: an orbit "photos", but the last third from any side."""
     shots = draw_trajectory("photos", count, rng)
     anywhere = rng.uniform(0, 360, count)
     aside = np.arange(count) >= count - count // 3

@@ -9,24 +9,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-from sv3d_pipe.orbit.pixels import PixelCodec
-from sv3d_pipe.orbit.recognizer import COARSE, FINE, FINE_SIDE, SIDE, Units, look
+from sv3d_pipe.orbit.recognizer import COARSE, FINE, FINE_SIDE, Units
 
 PARTS = 5  # equally likely ones, of all depths that are possible
 ELEVATIONS_DEG = (10.0, 10.0)  # middle and unit of the photo's elevation
-
-
-def as_looked_at(rgba: np.ndarray, device: torch.device) -> torch.Tensor:
-    """A photo [S, S, 4] (straight alpha in [0, 1]) as :func:`sv3d_pipe.orbit.recognizer.look` takes it."""
-    picture = torch.from_numpy(rgba).to(device, torch.float32).permute(2, 0, 1)[None]
-    return PixelCodec(SIDE).to(device).encode(picture)
 
 
 @dataclass(frozen=True)
@@ -75,14 +67,14 @@ class DepthGuesser(ModelMixin, ConfigMixin):
         return guess, error.clamp(-3, 2)
 
     @torch.no_grad()
-    def guess(self, rgba: np.ndarray, elevation_deg: float) -> Guess:
-        """How deep the object of a photo [S, S, 4] is (straight alpha in [0, 1], framed by prep).
-
-        Means of what all heads read off the photo and off its mirror image.
-        """
-        photo = as_looked_at(rgba, self.device)
-        fine, whole = look(torch.cat([photo, photo.flip(-1)]))
-        guesses, errors = self(fine, whole, torch.full((2,), elevation_deg, device=self.device))
+    def guess(
+        self,
+        fine: torch.Tensor,  # [B, 120, 12, 12]
+        whole: torch.Tensor,  # [B, 1280]
+        elevation_deg: float,
+    ) -> Guess:
+        """How deep the object of one photo is: means of what all heads read off B looks at it."""
+        guesses, errors = self(fine, whole, torch.full((len(fine),), elevation_deg, device=self.device))
         return Guess(math.exp(guesses.mean().item()), math.exp(errors.mean().item()))
 
 

@@ -24,11 +24,10 @@ def solid_masks(
     How deep it is is uncertain, so where the model guesses, several depths count alike.
     """
     poses = time_ids(*angles, cond_aug=0.0)[:, 1:].to(pipeline.unet.device)
-    photo, elevation_deg = photo.astype(np.float32), float(angles[1][-1])
-    condition = pipeline.encode_photo(photo, elevation_deg=elevation_deg)
+    condition = pipeline.encode_photo(photo.astype(np.float32), elevation_deg=float(angles[1][-1]))
     tokens = condition.token
-    if pipeline.knows and pipeline.depth is not None:
-        tokens = with_depths(tokens, pipeline.depth.guess(photo, elevation_deg).possible())
+    if condition.guess is not None:
+        tokens = with_depths(tokens, condition.guess.possible())
     return pipeline.unet.silhouettes(condition.latents, poses, tokens).cpu().numpy()
 
 

@@ -30,8 +30,7 @@ def paint(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, d
 
     Returns:
         the views of :func:`paint_frames` with the masks of :func:`sharpen` and the photo in the last one's
-        place; and its metrics, with ``coverage``, the share of the pixels that show the object, and ``depth``, what a
-        model that guesses how deep the object is has taken it for.
+        place; and its metrics, with ``coverage``, the share of the pixels that show the object.
     Raises:
         UserError: angles or a size that the model cannot paint, or too little memory.
     """
@@ -39,10 +38,6 @@ def paint(config: OrbitConfig, photo: Photo, context: Context) -> tuple[Views, d
     frames = sharpen(config, painted, context)
     frames[-1] = resize_rgba(photo.rgba, frames.shape[1])
     metrics = metrics | {"coverage": round(float(frames[..., 3].mean()), 4)}
-    guesser = ready(config, context.device).depth
-    if guesser is not None:
-        elevation_deg = float(camera_angles(config, context.seed)[1][-1])
-        metrics["depth"] = round(guesser.guess(photo.rgba, elevation_deg).depth, 4)
     return replace(painted, rgba=frames), metrics
 
 
@@ -54,7 +49,8 @@ def paint_frames(config: OrbitConfig, photo: Photo, context: Context) -> tuple[V
 
     Returns:
         Views at the model's resolution or ``config.size``, the last one from where the photo was taken; and
-        metrics: ``photo_psnr_db``, the model's own picture of the photo's view against the photo, on white.
+        metrics: ``photo_psnr_db``, the model's own picture of the photo's view against the photo, on white,
+        and ``depth``, how deep it took the object for, if it guesses that.
     Raises:
         UserError: angles or a size that the model cannot paint, or too little memory.
     """
@@ -91,6 +87,8 @@ def paint_frames(config: OrbitConfig, photo: Photo, context: Context) -> tuple[V
         "steps": config.steps,
         "guidance": config.guidance,
     }
+    if output.depth is not None:
+        metrics["depth"] = round(output.depth, 4)
     return Views(frames, orbit(*angles), photo.rgba), metrics
 
 

@@ -29,10 +29,10 @@ from sv3d_pipe.orbit.conditioning import (
 )
 
 # from_pretrained resolves these four by name among the modules already imported.
-from sv3d_pipe.orbit.depth import DepthGuesser, as_looked_at
+from sv3d_pipe.orbit.depth import DepthGuesser, Guess
 from sv3d_pipe.orbit.knowledge import USUAL_DEPTH, knowledge_token
 from sv3d_pipe.orbit.pixels import PixelCodec
-from sv3d_pipe.orbit.recognizer import look
+from sv3d_pipe.orbit.recognizer import SIDE, look
 from sv3d_pipe.orbit.schedulers import SOLVERS, dpm_scheduler, euler_scheduler
 from sv3d_pipe.orbit.unet import StableVideo3DUNet
 from sv3d_pipe.orbit.volume import VolumeDenoiser
@@ -49,10 +49,12 @@ class PhotoCondition:
         latents: [1, 4, h, w], not scaled by the VAE's factor.
         token: [1, 1, C] CLIP image embedding, or what a :class:`VolumeDenoiser` is told (sv3d_pipe.orbit.knowledge);
             None for models that take none.
+        guess: of the object's depth, on which that is based; None if there is none.
     """
 
     latents: torch.Tensor
     token: torch.Tensor | None
+    guess: Guess | None = None
 
 
 @dataclass
@@ -64,10 +66,12 @@ class StableVideo3DPipelineOutput(BaseOutput):
             a VAE; the last frame is the photo. In [0, 1] for "np" and "pt"; a list of T images for
             "pil"; [T, 4, h, w] latents, nothing replaced, for "latent".
         own_last_frame: the model's own picture of the photo's view, in the type of one frame.
+        depth: how deep the model took the object for (:func:`sv3d_pipe.export.depth.relative_depth`), if it guesses.
     """
 
     frames: np.ndarray | torch.Tensor | list[Image.Image]
     own_last_frame: np.ndarray | torch.Tensor | Image.Image
+    depth: float | None = None
 
 
 class StableVideo3DPipeline(DiffusionPipeline):
@@ -239,6 +243,7 @@ class StableVideo3DPipeline(DiffusionPipeline):
 
         # 7. Decode; the photo takes the last frame's place
         result = self._output(latents, rgba, size, output_type)
+        result.depth = None if photo.guess is None else photo.guess.depth
         self.maybe_free_model_hooks()
         return result if return_dict else result.to_tuple()
 
@@ -267,15 +272,23 @@ class StableVideo3DPipeline(DiffusionPipeline):
         noisy = picture + cond_aug * noise
         if not self.paints_alpha:
             noisy = self.vae.encode(noisy.to(self.vae.dtype)).latent_dist.mode()
-        token = None
+        token = guess = None
         if self.image_encoder is not None:
             token = self.image_encoder(clip_pixels(picture).to(self.image_encoder.dtype)).image_embeds[
                 :, None
             ]
         elif self.knows:
-            depth = USUAL_DEPTH if self.depth is None else self.depth.guess(rgba, elevation_deg).depth
-            token = knowledge_token(*look(as_looked_at(rgba, device)), torch.tensor([depth]))
-        return PhotoCondition(noisy.float(), token)
+            token, guess = self._know(rgba, elevation_deg)
+        return PhotoCondition(noisy.float(), token, guess)
+
+    def _know(self, rgba: np.ndarray, elevation_deg: float) -> tuple[torch.Tensor, Guess | None]:
+        """The token of a photo [S, S, 4], and the guess, from the photo and its mirror image, of the depth in it."""
+        picture = torch.from_numpy(rgba).to(self._execution_device).permute(2, 0, 1)[None]
+        large = PixelCodec(SIDE).to(picture.device).encode(picture)
+        fine, whole = look(torch.cat([large, large.flip(-1)]))
+        guess = None if self.depth is None else self.depth.guess(fine, whole, elevation_deg)
+        depth = USUAL_DEPTH if guess is None else guess.depth
+        return knowledge_token(fine[:1], whole[:1], torch.tensor([depth])), guess
 
     def predict_velocity(
         self,

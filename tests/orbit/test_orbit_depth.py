@@ -12,8 +12,8 @@ from sv3d_pipe.orbit.recognizer import LIMIT, SIDE, Convolution, Units, look
 
 
 @pytest.fixture(scope="module")
-def guesser():
-    return load_pipeline("mini", "cpu").depth
+def mini():
+    return load_pipeline("mini", "cpu")
 
 
 def latents(size: int = 64) -> torch.Tensor:
@@ -39,12 +39,12 @@ def test_the_recognizer_is_the_published_network():
     np.testing.assert_allclose(fine[0, :6, 5, 5], known, atol=5e-3)
 
 
-def test_a_guess_is_a_depth_and_the_mirror_image_has_the_same(guesser):
+def test_a_guess_is_a_depth_and_the_mirror_image_has_the_same(mini):
     photo = half_disc(96)
-    guess = guesser.guess(photo, 10.0)
+    guess = mini.encode_photo(photo).guess
     assert 0.05 < guess.depth < 10 and 0.05 < guess.error < 1
-    assert guesser.guess(photo[:, ::-1].copy(), 10.0).depth == pytest.approx(guess.depth, rel=1e-4)
-    assert guesser.guess(photo, 25.0) != guess
+    assert mini.encode_photo(photo[:, ::-1].copy()).guess.depth == pytest.approx(guess.depth, rel=1e-4)
+    assert mini.encode_photo(photo, elevation_deg=25.0).guess != guess
 
 
 def test_what_is_possible_is_a_laplace_distribution_in_five_equal_parts():
@@ -70,7 +70,7 @@ def test_features_in_units_have_mean_0_and_spread_1_and_are_cut_off():
     )  # spread .60, and .05 more in the unit
 
 
-def test_the_orbit_of_mini_records_its_guess_and_others_do_not(guesser, tmp_path):
+def test_the_orbit_of_mini_records_its_guess_and_others_do_not(mini, tmp_path):
     from orbit_fakes import formula_pipeline
 
     from sv3d_pipe.artifacts import Photo
@@ -78,7 +78,7 @@ def test_the_orbit_of_mini_records_its_guess_and_others_do_not(guesser, tmp_path
 
     photo = Photo(half_disc(64))
     _, metrics = paint(OrbitConfig(), photo, Context())
-    assert metrics["depth"] == pytest.approx(guesser.guess(photo.rgba, 10.0).depth, abs=1e-3)
+    assert metrics["depth"] == pytest.approx(mini.encode_photo(photo.rgba).guess.depth, abs=1e-3)
     formula_pipeline().save_pretrained(tmp_path / "model")
     _, metrics = paint(OrbitConfig(model=str(tmp_path / "model"), steps=3), photo, Context())
     assert "depth" not in metrics

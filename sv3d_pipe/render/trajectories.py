@@ -14,10 +14,9 @@ from sv3d_pipe.cameras import FOV_DEG, Cameras, orbit, orbit_angles
 from sv3d_pipe.export.depth import relative_depth
 from sv3d_pipe.render.objects import Object
 
-PHOTO_ELEVATION_DEG = (-5.0, 30.0)  # of the photo, the last view
+PHOTO_ELEVATION_DEG = (-5.0, 30.0)  # of photos
 RANDOM_ELEVATION_DEG = (-30.0, 50.0)  # what a sine of amplitude 30 around a photo at 0..20 needs
 SQUARE_AZIMUTH_DEG = (0.0, 0.0, 0.0, 90.0, 180.0, 270.0)  # of square photos: the front half the time
-JITTER_DEG = 5.0  # standard deviation around them, as nobody stands exactly before an object
 SQUARE_SHARE = 0.6  # of an orbit "photos" is exactly square
 ASIDE_DEG = 20.0  # standard deviation of its other views around a square one
 FILL = 0.95  # of half the frame is reached by the object in the view where it looks largest
@@ -41,15 +40,12 @@ def draw_trajectory(kind: str, n_views: int, rng: np.random.Generator) -> Trajec
     Args:
         kind: "static", "sine" (amplitude 30 degrees) and "dynamic" end at the photo, whose azimuth may be
             any and whose elevation is drawn from PHOTO_ELEVATION_DEG. "random" has no order: azimuths
-            spread evenly with jitter, elevations drawn one by one from RANDOM_ELEVATION_DEG; but the last
-            view is a photo as people take it, square to the object (SQUARE_AZIMUTH_DEG). "photos" are all
-            from an ordinary height, square (SQUARE_SHARE) or from more aside.
+            spread evenly with jitter, elevations drawn one by one from RANDOM_ELEVATION_DEG. "photos" are
+            as people take them, from an ordinary height, square to the object (SQUARE_SHARE) or from more aside.
     """
     if kind == "random":
         azimuth = (np.arange(n_views) + rng.uniform(-0.5, 0.5, n_views)) * (360 / n_views)
         elevation = rng.uniform(*RANDOM_ELEVATION_DEG, n_views)
-        azimuth[-1] = rng.choice(SQUARE_AZIMUTH_DEG) + rng.normal(0, JITTER_DEG)
-        elevation[-1] = rng.uniform(*PHOTO_ELEVATION_DEG)
     elif kind == "photos":
         aside = np.where(rng.random(n_views) < SQUARE_SHARE, 0.0, rng.normal(0, ASIDE_DEG, n_views))
         azimuth = rng.choice(SQUARE_AZIMUTH_DEG, n_views) + aside

@@ -31,9 +31,8 @@ class Guess:
 
     def possible(self) -> torch.Tensor:  # [5]
         """Depths in the middle of equally likely parts of a Laplace distribution of ln(depth), which the heads learn."""
-        beyond = (
-            torch.arange(PARTS) + 0.5
-        ) / PARTS - 0.5  # probability between the guess and a part's middle
+        # The probability that lies between the guess and the middle of each part.
+        beyond = (torch.arange(PARTS) + 0.5) / PARTS - 0.5
         off = -beyond.sign() * torch.log1p(-2 * beyond.abs())  # quantiles of Laplace(0, 1)
         return self.depth * torch.exp(self.error * off)
 

@@ -148,7 +148,7 @@ class Road:
         return Result(self.workspace.root, self._mesh(runs), tuple(runs), time.monotonic() - began)
 
     def artifact(self, name: str) -> Any:
-        """A stage's artifact: from memory if it was made or used in this run, else from the workspace."""
+        """A stage's artifact as its files hold it, so that a run in one go and one stage by stage are the same."""
         if name not in self._artifacts:
             stage = next(stage for stage in self.stages if stage.name == name)
             self._artifacts[name] = stage.load(self.workspace.folder(name))
@@ -236,9 +236,8 @@ class Road:
             metrics=_plain(metrics),
             warnings=warnings,
         )
-        record = self.workspace.commit(record, artifact.save)
-        self._artifacts[stage.name] = artifact
-        return record
+        self._artifacts.pop(stage.name, None)
+        return self.workspace.commit(record, artifact.save)
 
     def _mesh(self, runs: list[StageRun]) -> Path | None:
         if not runs or runs[-1].record.stage != "export":

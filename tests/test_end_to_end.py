@@ -12,6 +12,7 @@ from sv3d_pipe.cameras import orbit
 from sv3d_pipe.progress import make_reporter
 from sv3d_pipe.render.shapes import procedural
 from sv3d_pipe.render.views import Light, render_views
+from sv3d_pipe.workspace import STAGES
 
 SMALL = {
     "orbit.steps": 2,
@@ -65,6 +66,27 @@ def test_the_front_shows_the_photo(run):
     record = json.loads((result.workspace / "5-export" / "stage.json").read_text())
     # A grey picture of the right outline scores about 14 dB here, an empty one 10.
     assert record["metrics"]["front_psnr_db"] > 16
+
+
+def files(workspace) -> dict[str, bytes]:
+    """What the stages left, but for their records: those hold times."""
+    return {
+        path.relative_to(workspace).as_posix(): path.read_bytes()
+        for path in sorted(workspace.glob("[1-5]-*/**/*"))
+        if path.is_file() and path.name != "stage.json"
+    }
+
+
+def test_stage_by_stage_leaves_the_same_bytes_as_one_go(run, tmp_path):
+    """Every stage must take what the one before it saved, not what it had in memory."""
+    to_mesh, photo, result, _ = run
+    for stage in STAGES:
+        staged = to_mesh(photo, tmp_path / "staged", start=stage, until=stage)
+    keys = [[each.record.key for each in one.stages] for one in (result, staged)]
+    assert keys[0] == keys[1]
+    whole, parts = files(result.workspace), files(staged.workspace)
+    assert whole.keys() == parts.keys() and len(whole) > 25
+    assert [name for name in whole if whole[name] != parts[name]] == []
 
 
 def test_a_finished_photo_does_no_work_and_one_change_runs_what_depends_on_it(run):

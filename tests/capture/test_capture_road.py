@@ -64,6 +64,16 @@ def test_the_mesh_returns_to_its_place_in_the_capture(run):
     assert chamfer(*seen) < 0.02
 
 
+def test_stage_by_stage_leaves_the_same_bytes_as_one_go(run, tmp_path):
+    _, folder, result = run
+    for stage in ("capture", "nerf", "refine", "export"):
+        go().capture(folder, tmp_path / "staged", start=stage, until=stage)
+    for path in result.workspace.glob("[2-5]-*/**/*"):
+        if path.is_file() and path.name != "stage.json":
+            staged = tmp_path / "staged" / path.relative_to(result.workspace)
+            assert staged.read_bytes() == path.read_bytes(), path.name
+
+
 def test_captures_do_without_distillation_and_photo(run):
     _, _, result = run
     record = json.loads((result.workspace / "4-refine" / "stage.json").read_text())

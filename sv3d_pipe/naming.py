@@ -46,8 +46,12 @@ def workspace_for(
 ) -> Path:
     """The workspace of ``photo`` below ``parent``: ``a``; or, where another photo has that, ``a-jpg``, ``a-jpg-2``.
 
-    ``a.png`` and ``a.jpg`` therefore never share a workspace, and a photo finds its own again. The same
-    for captures with their ``identify``; one that is given by its transforms file is named after the folder.
+    The folder is made and reserved, so ``a.png`` and ``a.jpg`` never share one even when both are asked for before
+    either is run, by two processes or by one; and a photo finds its own again. The same for captures with their
+    ``identify``; one that is given by its transforms file is named after the folder.
+
+    Raises:
+        UserError: the photo cannot be read, or no folder can be made.
     """
     mine = identify(photo)
     kind = kind_of(mine)
@@ -57,8 +61,9 @@ def workspace_for(
     stem, suffix = named.stem, named.suffix.lstrip(".").lower() or kind
     names = [stem, f"{stem}-{suffix}"] + [f"{stem}-{suffix}-{i}" for i in range(2, 1000)]
     for name in names:
-        if is_same_source(mine, Workspace(parent / name).read_run()):
-            return parent / name
+        workspace = Workspace(parent / name)
+        if is_same_source(mine, workspace.source()) and is_same_source(mine, workspace.reserve(mine)):
+            return workspace.root
     raise UserError(f"{parent} holds too many workspaces named {stem}; choose another folder with -o.")
 
 

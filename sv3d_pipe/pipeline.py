@@ -18,6 +18,7 @@ from typing import Any
 from sv3d_pipe.config import Config
 from sv3d_pipe.context import Context
 from sv3d_pipe.device import check_device_name, resolve_device
+from sv3d_pipe.errors import UserError
 from sv3d_pipe.naming import photo_identity, workspace_for
 from sv3d_pipe.progress import Reporter, make_reporter
 from sv3d_pipe.road import Result, Road, Stage
@@ -127,15 +128,15 @@ def _shape(road: Road) -> dict[str, str]:
 def _from_views(views: str, *before: str) -> tuple[Stage, ...]:
     """The stages after the one named ``views``; refine also follows ``before``, for its orbit model's photo."""
     return (
-        Stage("nerf", 4, (views,), _nerf, _load("Field")),
-        Stage("refine", 5, (*before, views, "nerf"), _refine, _load("Mesh"), _shape),
+        Stage("nerf", 5, (views,), _nerf, _load("Field")),
+        Stage("refine", 6, (*before, views, "nerf"), _refine, _load("Mesh"), _shape),
         Stage("export", 4, (views, "refine"), _export, lambda folder: folder),
     )
 
 
 ROAD = (
     Stage("prep", 1, (), _prep, _load("Photo"), _photo_content),
-    Stage("orbit", 4, ("prep",), _orbit, _load("Views"), _model),
+    Stage("orbit", 5, ("prep",), _orbit, _load("Views"), _model),
     *_from_views("orbit", "prep"),
 )
 CAPTURE_ROAD = (
@@ -187,10 +188,9 @@ class Image2Mesh:
         Raises:
             UserError: what is wrong with the photo, the settings or the folder, in one sentence.
         """
-        self.check(start, until)
         root = Path(out) if out is not None else workspace_for(Path(photo), Path("out"))
         road = Road(ROAD, Workspace(root), Path(photo), self.config, self.seed, self.device, self.reporter)
-        return road.run(start, until, force_from)
+        return self._run(road, start, until, force_from)
 
     def capture(
         self,
@@ -206,12 +206,19 @@ class Image2Mesh:
         """
         from sv3d_pipe.capture.transforms import capture_identity
 
-        self.check(start, until)
         root = Path(out) if out is not None else workspace_for(Path(folder), Path("out"), capture_identity)
         road = Road(
             CAPTURE_ROAD, Workspace(root), Path(folder), self.config, self.seed, self.device, self.reporter,
             capture_identity,
         )  # fmt: skip
+        return self._run(road, start, until, force_from)
+
+    def _run(self, road: Road, start: str, until: str, force_from: str | None) -> Result:
+        try:
+            self.check(start, until)
+        except UserError:
+            road.workspace.remove_if_empty()
+            raise
         return road.run(start, until, force_from)
 
     def check(self, start: str = "prep", until: str = "export") -> None:

@@ -13,6 +13,7 @@ import os
 import platform
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from sv3d_pipe.errors import UserError
 
 STAGES = ("prep", "orbit", "nerf", "refine", "export")
 FOLDERS = {"capture": "2-capture"} | {stage: f"{i}-{stage}" for i, stage in enumerate(STAGES, 1)}
+SOURCE = ".source.json"  # what a folder is reserved for before its first run
 FREE_BYTES = 256 * 2**20  # a draft run writes about 20 MB, standard and quality up to 200 MB
 
 
@@ -136,12 +138,41 @@ class Workspace:
         except (OSError, ValueError):
             return None
 
+    def source(self) -> dict[str, Any] | None:
+        """What the workspace is of: that of its last run, else what it is reserved for; None if it is free."""
+        return self.read_run() or self._reservation()
+
+    def reserve(self, source: dict[str, str]) -> dict[str, Any]:
+        """Make the folder and keep it for ``source``, unless it is somebody's; whose it is now.
+
+        Of several processes that reserve a folder at once, one succeeds.
+        """
+        self._make()
+        partial = self.root / f".source-{os.getpid()}-{threading.get_ident()}.partial"
+        partial.write_text(json.dumps(source) + "\n")
+        try:
+            os.link(partial, self.root / SOURCE)  # unlike a rename it never replaces
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            if not (self.root / SOURCE).exists():
+                partial.replace(self.root / SOURCE)
+        finally:
+            partial.unlink(missing_ok=True)
+        return self.source() or source
+
+    def _reservation(self) -> dict[str, Any] | None:
+        try:
+            return json.loads((self.root / SOURCE).read_text())
+        except (OSError, ValueError):
+            return None
+
     def write_run(self, run: dict[str, Any]) -> None:
         write_atomically(self.root / "run.json", json.dumps(run, indent=1) + "\n")
 
     def remove_if_empty(self) -> None:
         """Take the folder away again if no stage and no in-stage state has been kept in it."""
-        own = {"run.json", ".lock"}
+        own = {"run.json", ".lock", SOURCE}
         if self.root.is_dir() and {path.name for path in self.root.iterdir()} <= own:
             _remove(self.root)
 

@@ -174,6 +174,42 @@ def test_photos_with_one_stem_get_different_workspaces_and_find_their_own_again(
     assert [_claim(photo, out) for photo in (other, png, jpg)] == ["a-jpg-2", "a", "a-jpg"]
 
 
+def test_photos_asked_for_before_any_is_run_get_different_workspaces(tmp_path):
+    photos = [_photo(tmp_path / f"a.{suffix}", suffix.encode()) for suffix in ("png", "jpg", "webp", "bmp")]
+    names = [workspace_for(photo, tmp_path / "out").name for photo in photos]
+    assert names == ["a", "a-jpg", "a-webp", "a-bmp"]
+    assert [workspace_for(photo, tmp_path / "out").name for photo in photos] == names
+    assert [Workspace(tmp_path / "out" / name).read_run() for name in names] == [None] * 4
+
+
+def test_processes_that_ask_at_once_get_different_workspaces(tmp_path):
+    suffixes = ("png", "jpg", "webp", "bmp", "gif", "tif")
+    photos = [_photo(tmp_path / str(i) / f"a.{s}", bytes([i])) for i, s in enumerate(suffixes * 5)]
+    context = multiprocessing.get_context("fork")
+    start, found = context.Event(), context.Queue()
+
+    def ask(photo):
+        start.wait()
+        found.put((str(photo), workspace_for(photo, tmp_path / "out").name))
+
+    processes = [context.Process(target=ask, args=(photo,)) for photo in photos]
+    for process in processes:
+        process.start()
+    start.set()
+    names = dict(found.get(timeout=30) for _ in processes)
+    for process in processes:
+        process.join()
+    assert len(set(names.values())) == len(photos)
+    assert {str(photo): workspace_for(photo, tmp_path / "out").name for photo in photos} == names
+
+
+def test_a_reserved_workspace_that_was_never_used_goes_away_again(tmp_path):
+    root = workspace_for(_photo(tmp_path / "a.png"), tmp_path / "out")
+    assert root.is_dir()
+    Workspace(root).remove_if_empty()
+    assert not root.exists()
+
+
 def test_a_moved_photo_finds_its_workspace_and_an_edited_one_keeps_it(tmp_path):
     photo = _photo(tmp_path / "a.png", b"1")
     assert _claim(photo, tmp_path / "out") == "a"

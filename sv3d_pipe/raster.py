@@ -12,6 +12,7 @@ import torch
 from numba import njit, prange
 
 from sv3d_pipe.cameras import Cameras
+from sv3d_pipe.geometry.rows import take_rows
 
 
 @dataclass(frozen=True)
@@ -136,5 +137,5 @@ def interpolate(attributes: torch.Tensor, faces: torch.Tensor, raster: Raster) -
         [N, H, W, C]; 0 where no triangle is seen.
     """
     ids = raster.face_ids.clamp(min=0)
-    corners = attributes[ids] if attributes.ndim == 3 else attributes[faces[ids]]  # [N, H, W, 3, C]
+    corners = take_rows(attributes, ids if attributes.ndim == 3 else faces[ids])  # [N, H, W, 3, C]
     return (corners * raster.barycentrics[..., None]).sum(-2)

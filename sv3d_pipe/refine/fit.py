@@ -14,6 +14,7 @@ from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.config import RefineConfig
 from sv3d_pipe.context import Context
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.geometry.rows import take_rows
 from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.refine.losses import anchor_loss, color_loss, mask_loss, normal_loss, smooth_loss
 from sv3d_pipe.refine.picture import Picture, draw, score, seen_at, shrink
@@ -158,7 +159,7 @@ class _Fit:
 
     def _brightness(self, hits: Hits, normals: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
         """[P] light on surface points; normals [V, 3] are the vertices'."""
-        normal = (hits.barycentrics[..., None] * normals[faces[hits.face_ids]]).sum(1)
+        normal = (hits.barycentrics[..., None] * take_rows(normals, faces[hits.face_ids])).sum(1)
         return self.light.brightness(torch.nn.functional.normalize(normal, dim=-1))
 
     def _look(self, vertices: torch.Tensor, faces: torch.Tensor) -> Callable[[Hits], torch.Tensor]:
@@ -195,7 +196,7 @@ class _Fit:
 
     def _light_loss(self, picture: Picture, target: torch.Tensor, vertices, faces) -> torch.Tensor:
         """Ties the light to the pictures' brightness, so that it does not all go into the albedo."""
-        hits, pixels = picture.hits, target.view(-1, 4)[picture.hits.index]
+        hits, pixels = picture.hits, target.reshape(-1, 4)[picture.hits.index]
         weight = picture.coverage.detach().flatten()[hits.index] * pixels[:, 3]
         brightness = self._brightness(hits, vertex_normals(vertices, faces), faces)
         return illumination_loss(brightness, pixels[:, :3], weight)

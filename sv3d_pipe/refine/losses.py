@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from sv3d_pipe.geometry.rows import take_rows
 from sv3d_pipe.refine.silhouette import Topology, face_normals
 
 
@@ -27,7 +28,8 @@ def color_loss(rgb: torch.Tensor, coverage: torch.Tensor, target: torch.Tensor) 
 def normal_loss(vertices: torch.Tensor, faces: torch.Tensor, topology: Topology) -> torch.Tensor:
     """Mean of 1 - cosine between the normals of neighbouring faces."""
     normals = torch.nn.functional.normalize(face_normals(vertices, faces), dim=-1, eps=1e-12)
-    return 1 - (normals[topology.faces[:, 0]] * normals[topology.faces[:, 1]]).sum(-1).mean()
+    first, second = (take_rows(normals, topology.faces[:, i]) for i in range(2))
+    return 1 - (first * second).sum(-1).mean()
 
 
 def laplacian(values: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sv3d_pipe.geometry.rows import take_rows
+
 LIGHTS = 24
 COSINE_SHARPNESS, COSINE_AMPLITUDE = 2.133, 1.17  # the clamped cosine as a Gaussian around the normal
 START_SHARPNESS = 4.0
@@ -85,7 +87,7 @@ def illumination_loss(brightness: torch.Tensor, rgb: torch.Tensor, weight: torch
 
 def vertex_normals(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
     """[V, 3] unit means of the adjoining faces' normals, weighted by area."""
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    a, b, c = (take_rows(vertices, faces[:, i]) for i in range(3))
     face = torch.linalg.cross(b - a, c - a)
     total = torch.zeros_like(vertices)
     for i in range(3):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from sv3d_pipe.cameras import Cameras
+from sv3d_pipe.geometry.rows import take_rows
 from sv3d_pipe.raster import Raster
 
 MOST_PIECES = 8192  # of one edge: more than the diagonal of any picture
@@ -43,7 +44,7 @@ class Topology:
 
 def face_normals(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
     """[F, 3] outward normals, twice as long as the face's area."""
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    a, b, c = (take_rows(vertices, faces[:, i]) for i in range(3))
     return torch.linalg.cross(b - a, c - a)
 
 
@@ -86,7 +87,9 @@ def coverage(
         beyond = ((middle + outward / factor) * factor).floor().long()
         kept = _inside(pixel, size) & ~_at(raster.covered, view, beyond)
     ends, view, share, outward, pixel = (x[kept] for x in (ends, view, share, outward, pixel))
-    middle = torch.lerp(xy[ends[:, 0]], xy[ends[:, 1]], share)  # this time with a gradient
+    middle = torch.lerp(
+        take_rows(xy, ends[:, 0]), take_rows(xy, ends[:, 1]), share
+    )  # this time with a gradient
     swept = (middle * outward).sum(-1) * (length[kept] / factor)
     index = (view * size + pixel[:, 1]) * size + pixel[:, 0]
     change = torch.zeros(pooled.numel(), device=vertices.device).index_add(0, index, swept - swept.detach())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from sv3d_pipe.cameras import Cameras
+from sv3d_pipe.geometry.rows import take_rows
 from sv3d_pipe.raster import Raster
 
 
@@ -54,7 +55,7 @@ def intersect(
     Args:
         face_ids: [P]; origins, rays: [P, 3].
     """
-    a, b, c = (vertices[faces[face_ids, i]] for i in range(3))
+    a, b, c = (take_rows(vertices, faces[face_ids, i]) for i in range(3))
     # The volumes that the ray spans with each side of the triangle are in the ratio of the weights.
     a, b, c = a - origins, b - origins, c - origins
     ab, bc = torch.linalg.cross(a, b), torch.linalg.cross(b, c)
@@ -86,5 +87,5 @@ def surface_hits(
     rays = pixel_rays(view, x, y, cameras, fine)
     origins = torch.from_numpy(cameras.origins).to(rays)[view]
     barycentrics = intersect(vertices, faces, face_ids, origins, rays)
-    points = (barycentrics[..., None] * vertices[faces[face_ids]]).sum(1)
+    points = (barycentrics[..., None] * take_rows(vertices, faces[face_ids])).sum(1)
     return Hits(index, face_ids, barycentrics, points)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from sv3d_pipe.geometry.rows import take_rows
+
 STEPS = np.array([[(d >> 2) & 1, (d >> 1) & 1, d & 1] for d in range(1, 8)])  # [7, 3] edge directions
 TET_EDGES = list(itertools.combinations(range(4), 2))  # six edges of a tetrahedron
 
@@ -149,8 +151,10 @@ def marching_tetrahedra(
 
 def _crossing(nodes: torch.Tensor, sdf: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """[V, 3] where the linear distance is zero between nodes a and b of different sign."""
-    share = (sdf[a] / (sdf[a] - sdf[b]))[:, None]
-    return nodes[a] + share * (nodes[b] - nodes[a])
+    here, there = take_rows(sdf, a), take_rows(sdf, b)
+    share = (here / (here - there))[:, None]
+    start = take_rows(nodes, a)
+    return start + share * (take_rows(nodes, b) - start)
 
 
 def _faces(grid: TetGrid, inside: torch.Tensor, vertex_of: torch.Tensor) -> torch.Tensor:

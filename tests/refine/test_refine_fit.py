@@ -33,6 +33,13 @@ class Paint(torch.nn.Module):
         return self.color.expand(len(x), 3)
 
 
+class Fade(Paint):
+    """Colors that differ from place to place, so that they pull at every pixel's point of the surface."""
+
+    def rgb(self, x):
+        return torch.sigmoid(5 * x + self.color)
+
+
 def ball(radius: float, center=(0.0, 0.0, 0.0)) -> Mesh:
     mesh = trimesh.creation.icosphere(subdivisions=3, radius=radius)
     vertices = (mesh.vertices + np.array(center)).astype(np.float32)
@@ -75,6 +82,19 @@ def test_the_field_gives_start_and_color():
     assert (
         np.abs(mesh.rgb.mean(0) - [0.8, 0.2, 0.1]).max() < np.abs(np.array([0.5] * 3) - [0.8, 0.2, 0.1]).max()
     )
+
+
+def test_three_runs_on_several_threads_give_the_same_bytes():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)  # what is summed by one thread alone is always summed in one order
+    try:
+        config = dataclasses.replace(SMALL, steps=2, grid=48, render=128, lighting=True)
+        views = views_of(ball(0.4), 128)
+        meshes = [refine_from(config, ball(0.43), Fade(), views, Context())[0] for _ in range(3)]
+    finally:
+        torch.set_num_threads(threads)
+    hashes = {(m.vertices.tobytes(), m.faces.tobytes(), m.rgb.tobytes()) for m in meshes}
+    assert len(hashes) == 1
 
 
 def test_an_empty_surface_is_the_users_error():

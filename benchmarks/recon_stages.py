@@ -124,7 +124,7 @@ def random_prior(network: dict[str, dict], photo: np.ndarray, size: int, device:
     adopt(pipeline, plan, device)
     weights = sum(p.numel() for p in unet.parameters())
     say(f"random orbit model: {weights / 1e6:.0f} M weights in the UNet, {plan}")
-    return OrbitPrior(pipeline, Photo(photo), size)
+    return OrbitPrior(pipeline, Photo(photo), OrbitConfig().elevation_deg, size)
 
 
 def paper_steps(

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.finetune.examples import Views
 from sv3d_pipe.finetune.validate import check_record
-from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline
+from sv3d_pipe.orbit.pipeline import PhotoCondition, StableVideo3DPipeline
 
 SAME = 0.05  # of the latents' spread: float16 and other devices stay below, another VAE does not
 
@@ -63,7 +63,7 @@ def _place(folder: Path, index: int) -> Path:
 
 @torch.no_grad()
 def _encoded(record: Any, pipeline: StableVideo3DPipeline) -> dict[str, torch.Tensor]:
-    seen = [pipeline.encode_photo(_on_background(record, k)) for k in range(len(record.rgba))]
+    seen = [_photo(record, k, pipeline) for k in range(len(record.rgba))]
     return {
         "latents": torch.cat([photo.latents for photo in seen]).half().cpu(),
         "token": torch.cat([photo.token[0] for photo in seen]).half().cpu(),
@@ -78,12 +78,15 @@ def _check_same(record: Any, pipeline: StableVideo3DPipeline, folder: Path) -> N
     """Raise UserError unless the first view of the first object is encoded as it lies there."""
     with _open(_place(folder, 0)) as file:
         there = file.get_slice("latents")[0].float()
-    photo = pipeline.encode_photo(_on_background(record, 0))
-    here = photo.latents[0].float().cpu()
+    here = _photo(record, 0, pipeline).latents[0].float().cpu()
     if here.shape != there.shape or (here - there).abs().mean() > SAME * here.std():
         raise UserError(
             f"{folder} holds the latents of another model or data set; delete it or choose another folder."
         )
+
+
+def _photo(record: Any, view: int, pipeline: StableVideo3DPipeline) -> PhotoCondition:
+    return pipeline.encode_photo(_on_background(record, view), float(record.elevation_deg[view]))
 
 
 def _on_background(record: Any, view: int) -> np.ndarray:

@@ -46,6 +46,8 @@ class DepthGuesser(ModelMixin, ConfigMixin):
         dropout: of features and hidden units while training.
     """
 
+    __module__ = "sv3d_pipe"  # what saved models call it by
+
     @register_to_config
     def __init__(self, count: int = 3, width: int = 64, dropout: float = 0.1):
         super().__init__()

@@ -24,7 +24,7 @@ def solid_masks(
     How deep it is is uncertain, so where the model guesses, several depths count alike.
     """
     poses = time_ids(*angles, cond_aug=0.0)[:, 1:].to(pipeline.unet.device)
-    condition = pipeline.encode_photo(photo.astype(np.float32), elevation_deg=float(angles[1][-1]))
+    condition = pipeline.encode_photo(photo.astype(np.float32), float(angles[1][-1]))
     tokens = condition.token
     if condition.guess is not None:
         tokens = with_depths(tokens, condition.guess.possible())

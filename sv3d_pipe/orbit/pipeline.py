@@ -94,6 +94,8 @@ class StableVideo3DPipeline(DiffusionPipeline):
         frames_per_decode: frames that a VAE decodes at a time.
     """
 
+    __module__ = "sv3d_pipe"  # what saved models call it by
+
     model_cpu_offload_seq = "image_encoder->unet->vae"
     _optional_components = ["image_encoder", "depth"]
     _callback_tensor_inputs = ["latents", "denoised"]
@@ -115,6 +117,16 @@ class StableVideo3DPipeline(DiffusionPipeline):
         self.register_to_config(steps=steps, guidance=guidance)
         self.guidance_together = True
         self.frames_per_decode = 1
+
+    @classmethod
+    def load_config(cls, *args: Any, **options: Any) -> Any:
+        """As diffusers reads it; models of img2mesh 0.1.0 name the files that their parts were in."""
+        found = super().load_config(*args, **options)
+        config = found[0] if isinstance(found, tuple) else found
+        for part in config.values():
+            if isinstance(part, list) and isinstance(part[0], str) and part[0].startswith("sv3d_pipe."):
+                part[0] = "sv3d_pipe"
+        return found
 
     @property
     def takes_pose(self) -> bool:
@@ -211,7 +223,7 @@ class StableVideo3DPipeline(DiffusionPipeline):
         device, size = self._execution_device, self.frame_size(size)
 
         # 2. Encode the photo (the first random draw)
-        photo = self.encode_photo(rgba, cond_aug, generator, size, float(elevation_deg[-1]))
+        photo = self.encode_photo(rgba, float(elevation_deg[-1]), cond_aug, generator, size)
 
         # 3. Poses and guidance
         ids = time_ids(azimuth_deg, elevation_deg, cond_aug).to(device)  # [T, 3]
@@ -250,10 +262,10 @@ class StableVideo3DPipeline(DiffusionPipeline):
     def encode_photo(
         self,
         rgba: np.ndarray,  # [S, S, 4] float32 in [0, 1]
+        elevation_deg: float,
         cond_aug: float = 0.0,
         generator: torch.Generator | None = None,
         size: int = 0,
-        elevation_deg: float = 10.0,
     ) -> PhotoCondition:
         """The photo's latent, with noise on the picture in [-1, 1], and its token, without.
 

@@ -9,6 +9,7 @@ from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.cameras import N_FRAMES
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.context import Context
+from sv3d_pipe.orbit.angles import camera_angles
 from sv3d_pipe.orbit.conditioning import edm_scalings, time_ids, triangle_scales
 from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline
 from sv3d_pipe.orbit.plan import adopt, plans, ready
@@ -20,16 +21,19 @@ class OrbitPrior:
     Args:
         pipeline: a loaded orbit model.
         photo: the photo it is conditioned on.
+        elevation_deg: from which that was taken.
         size: side of the frames in pixels; 0 is the model's own.
     Attributes:
         size: side of the frames that :meth:`encode` takes, in pixels.
     """
 
-    def __init__(self, pipeline: StableVideo3DPipeline, photo: Photo, size: int = 0):
+    def __init__(self, pipeline: StableVideo3DPipeline, photo: Photo, elevation_deg: float, size: int = 0):
         self.pipeline = pipeline
         self.size = pipeline.frame_size(size)
         with torch.no_grad():
-            self.condition = pipeline.encode_photo(photo.rgba.astype(np.float32), size=self.size)
+            self.condition = pipeline.encode_photo(
+                photo.rgba.astype(np.float32), elevation_deg, size=self.size
+            )
 
     def encode(
         self,
@@ -65,4 +69,5 @@ def load_prior(config: OrbitConfig, photo: Photo, context: Context) -> OrbitPrio
     """The prior of the model named in the settings, on the context's device, in its memory."""
     pipeline = ready(config, context.device)
     adopt(pipeline, plans(config, pipeline, context.device, N_FRAMES, with_gradient=True)[0], context.device)
-    return OrbitPrior(pipeline, photo, config.size)
+    _, elevation_deg = camera_angles(config, context.seed)
+    return OrbitPrior(pipeline, photo, float(elevation_deg[-1]), config.size)

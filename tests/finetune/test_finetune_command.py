@@ -96,7 +96,7 @@ def test_a_latent_model_trains_on_latents_made_once(tmp_path):
         pipeline.unet.config.cross_attention_dim,
     )
     torch.testing.assert_close(batch.clean[:, -1], batch.photo * 0.18215)
-    truth = pipeline.encode_photo(orbits[0].rgba[2].numpy().astype(np.float32) / 255)
+    truth = pipeline.encode_photo(orbits[0].rgba[2].numpy().astype(np.float32) / 255, 10.0)
     stored = examples.source.views(0, np.array([4, 2]), None)
     torch.testing.assert_close(stored.photo, truth.latents[0], rtol=1e-3, atol=1e-2)
     torch.testing.assert_close(stored.token, truth.token[0], rtol=1e-3, atol=1e-2)
@@ -123,7 +123,9 @@ def test_latents_of_another_data_set_are_refused(tmp_path):
 def test_a_background_is_laid_under_the_object_before_encoding(tmp_path):
     pipeline = tiny_sv3d(tmp_path)
     seen = []
-    pipeline.encode_photo = lambda rgba: seen.append(rgba) or (_ for _ in ()).throw(KeyboardInterrupt)
+    pipeline.encode_photo = lambda rgba, elevation_deg: (
+        seen.append(rgba) or (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     red = replace(record(0, size=64), background=(1.0, 0.0, 0.0))
     with pytest.raises(KeyboardInterrupt):
         encode_orbits([red], pipeline, tmp_path / "encoded", 4)

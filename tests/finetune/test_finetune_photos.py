@@ -120,4 +120,4 @@ def test_a_new_mini_from_rendered_photos_knows_their_units(tmp_path):
     assert done.exit_code == 0, done.output
     pipeline = load_pipeline(str(out), "cpu")
     assert pipeline.knows and pipeline.unet.knowledge.units.fine_mean.abs().max() > 0
-    assert pipeline.encode_photo(np.ones((64, 64, 4), np.float32)).token.shape == (1, 1, TOKEN)
+    assert pipeline.encode_photo(np.ones((64, 64, 4), np.float32), 10.0).token.shape == (1, 1, TOKEN)

@@ -3,11 +3,14 @@ import pytest
 import torch
 from orbit_fakes import half_disc
 
+from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.context import Context
 from sv3d_pipe.orbit.depth import Guess
 from sv3d_pipe.orbit.models import load_pipeline
+from sv3d_pipe.orbit.paint import paint_frames
 from sv3d_pipe.orbit.pixels import PixelCodec
+from sv3d_pipe.orbit.prior import load_prior
 from sv3d_pipe.orbit.recognizer import LIMIT, SIDE, Convolution, Units, look
 
 
@@ -41,10 +44,23 @@ def test_the_recognizer_is_the_published_network():
 
 def test_a_guess_is_a_depth_and_the_mirror_image_has_the_same(mini):
     photo = half_disc(96)
-    guess = mini.encode_photo(photo).guess
+    guess = mini.encode_photo(photo, 10.0).guess
     assert 0.05 < guess.depth < 10 and 0.05 < guess.error < 1
-    assert mini.encode_photo(photo[:, ::-1].copy()).guess.depth == pytest.approx(guess.depth, rel=1e-4)
-    assert mini.encode_photo(photo, elevation_deg=25.0).guess != guess
+    assert mini.encode_photo(photo[:, ::-1].copy(), 10.0).guess.depth == pytest.approx(guess.depth, rel=1e-4)
+    assert mini.encode_photo(photo, 25.0).guess != guess
+
+
+def test_distillation_is_told_the_elevation_of_the_photo():
+    """By which the object's depth is guessed, as when the orbit was painted."""
+    photo = Photo(half_disc(96))
+    for config, elevation_deg in (
+        (OrbitConfig(elevation_deg=40.0), 40.0),
+        (OrbitConfig(elevations="5,20,35"), 35.0),
+    ):
+        prior, painted = load_prior(config, photo, Context()), paint_frames(config, photo, Context())[1]
+        guess = load_pipeline("mini", "cpu").encode_photo(photo.rgba, elevation_deg).guess
+        assert prior.condition.guess == guess
+        assert guess.depth == pytest.approx(painted["depth"], abs=1e-3)
 
 
 def test_what_is_possible_is_a_laplace_distribution_in_five_equal_parts():
@@ -78,7 +94,7 @@ def test_the_orbit_of_mini_records_its_guess_and_others_do_not(mini, tmp_path):
 
     photo = Photo(half_disc(64))
     _, metrics = paint(OrbitConfig(), photo, Context())
-    assert metrics["depth"] == pytest.approx(mini.encode_photo(photo.rgba).guess.depth, abs=1e-3)
+    assert metrics["depth"] == pytest.approx(mini.encode_photo(photo.rgba, 10.0).guess.depth, abs=1e-3)
     formula_pipeline().save_pretrained(tmp_path / "model")
     _, metrics = paint(OrbitConfig(model=str(tmp_path / "model"), steps=3), photo, Context())
     assert "depth" not in metrics

@@ -109,7 +109,7 @@ def test_of_several_depths_the_solid_is_what_more_than_half_of_them_have(monkeyp
 
 def test_mini_is_told_its_guess_and_cuts_its_solid_by_all_that_is_possible(monkeypatch):
     pipeline, photo, asked = load_pipeline("mini", "cpu"), half_disc(96), []
-    known = pipeline.encode_photo(photo, elevation_deg=20.0)
+    known = pipeline.encode_photo(photo, 20.0)
     told, guess = known.token, known.guess
     assert told.shape == (1, 1, TOKEN) and told[0, 0, -1].exp().item() == pytest.approx(guess.depth, rel=1e-5)
 

@@ -185,7 +185,7 @@ def test_sv3d_u_paints_rgb_without_pose():
 
 def test_photo_latent_of_a_vae_is_the_mode_and_unscaled():
     pipeline = vae_pipeline()
-    photo = pipeline.encode_photo(half_disc(64))
+    photo = pipeline.encode_photo(half_disc(64), 10.0)
     rgba = torch.from_numpy(half_disc(64))
     white = (rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]).permute(2, 0, 1)[None] * 2 - 1
     mean = pipeline.vae.encode(white).latent_dist.mean
@@ -291,13 +291,13 @@ def test_attention_is_pytorchs_fused_kernel():
 
 def test_noise_goes_on_the_picture_between_minus_one_and_one():
     pipeline = formula_pipeline(16)
-    clean = pipeline.encode_photo(half_disc()).latents
-    noisy = pipeline.encode_photo(half_disc(), 0.25, seeded(3)).latents
+    clean = pipeline.encode_photo(half_disc(), 10.0).latents
+    noisy = pipeline.encode_photo(half_disc(), 10.0, 0.25, seeded(3)).latents
     torch.testing.assert_close(noisy - clean, 0.25 * torch.randn((1, 4, 16, 16), generator=seeded(3)))
 
 
 def test_noise_on_the_photo_does_not_reach_the_token():
     pipeline = vae_pipeline()
-    clean, noisy = (pipeline.encode_photo(half_disc(64), noise, seeded(3)) for noise in (0.0, 0.5))
+    clean, noisy = (pipeline.encode_photo(half_disc(64), 10.0, noise, seeded(3)) for noise in (0.0, 0.5))
     assert torch.equal(clean.token, noisy.token)
     assert (clean.latents - noisy.latents).abs().max() > 1e-3

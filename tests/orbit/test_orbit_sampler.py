@@ -91,7 +91,7 @@ def test_guidance_rows_are_unconditional_then_conditional():
     pipeline = formula_pipeline()
     pipeline(half_disc(), num_inference_steps=2, max_guidance_scale=2.0, cond_aug=0.0)
     sample, _, tokens, ids = pipeline.unet.calls[0]
-    image = pipeline.encode_photo(half_disc()).latents[0]
+    image = pipeline.encode_photo(half_disc(), 10.0).latents[0]
     assert sample.shape == (2, 21, 8, 8, 8) and tokens is None
     assert torch.equal(sample[0, :, :4], sample[1, :, :4])
     assert not sample[0, :, 4:].any()
@@ -116,7 +116,7 @@ def test_image_latent_is_not_scaled_by_the_noise_level():
 def test_prior_denoises_by_the_same_formula():
     pipeline, photo = formula_pipeline(), half_disc()
     azimuth_deg, elevation_deg = orbit_angles("static", 10.0, n_frames=5)
-    prior = OrbitPrior(pipeline, Photo(photo))
+    prior = OrbitPrior(pipeline, Photo(photo), 10.0)
     noisy = torch.randn((5, 4, 8, 8), generator=torch.Generator().manual_seed(1)) * 3
     ours = prior.denoise(noisy, 2.5, azimuth_deg, elevation_deg, guidance=2.0)
     polar = torch.from_numpy(np.radians(90 - elevation_deg))
@@ -127,7 +127,7 @@ def test_prior_denoises_by_the_same_formula():
 
 
 def test_prior_encodes_with_gradients():
-    prior = OrbitPrior(formula_pipeline(), Photo(half_disc()))
+    prior = OrbitPrior(formula_pipeline(), Photo(half_disc()), 10.0)
     rgba = torch.rand((2, prior.size, prior.size, 4), requires_grad=True)
     latents = prior.encode(rgba)
     assert latents.shape == (2, 4, 8, 8)

@@ -94,7 +94,7 @@ def spoiled(views: Views, case: Case, rng: np.random.Generator) -> Views:
 def measure(path: Path, config: Config, size: int) -> dict:
     """cd and iou of nerf and refine for every case."""
     obj = place(path)
-    views = true_views(obj, Angles.of(config.orbit), size)
+    views = true_views(obj, Angles.of(config.orbit, seed=0), size)
     row, field = {}, None
     for case in CASES:
         if not case.falloff:  # cases that differ in refinement only share the field

@@ -34,7 +34,7 @@ PHOTO_SIZE = 576
 def photograph(seed: int, folder: Path, config: Config) -> Path:
     """A transparent picture of the invented object of this seed."""
     obj = invent(seed)
-    camera = Angles.of(config.orbit).cameras()[-1]
+    camera = Angles.of(config.orbit, seed=0).cameras()[-1]
     path = folder / f"{seed}.png"
     save_png(path, render_views(scaled(obj, visible_scale(obj)), camera, PHOTO_SIZE, supersample=2)[0])
     return path

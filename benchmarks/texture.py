@@ -29,7 +29,7 @@ PHOTO_SIZE = 576
 def measure(path: Path, size: int, config: ExportConfig, folder: Path) -> dict:
     """Export one object; its scores. Writes the GLB and a strip: photo, the same view of the file, 4 x error."""
     obj = place(path)
-    views = true_views(obj, Angles.of(OrbitConfig()), size)
+    views = true_views(obj, Angles.of(OrbitConfig(), seed=0), size)
     photo = render_views(obj, views.cameras[-1], PHOTO_SIZE)[0]
     gray = np.full((len(obj.vertices), 3), 0.5, np.float32)
     mesh, views = Mesh(obj.vertices, obj.faces, gray), replace(views, photo=photo)

@@ -35,7 +35,7 @@ def measure(path: Path, folder: Path, options: Options, display: Display) -> tup
 
     config = options.config.orbit
     obj = place(path, options.up)
-    camera = Angles.of(config).cameras()[-1]
+    camera = Angles.of(config, options.seed).cameras()[-1]
     photo = render_views(obj, camera, PHOTO_SIZE, supersample=2)[0]
     context = Context(device=options.device, seed=options.seed, bar=display.bar)
     start = time.perf_counter()

@@ -13,9 +13,10 @@ import torch
 import trimesh
 
 from sv3d_pipe.artifacts import MESH_SUFFIXES, Mesh, Views
-from sv3d_pipe.cameras import RADIUS, Cameras, orbit, orbit_angles
+from sv3d_pipe.cameras import RADIUS, Cameras, orbit
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.orbit.angles import camera_angles
 from sv3d_pipe.raster import interpolate, rasterize
 from sv3d_pipe.render.objects import Object, from_trimesh, load_object
 from sv3d_pipe.render.views import Light, render_views
@@ -99,8 +100,9 @@ class Angles:
     elevation_deg: np.ndarray
 
     @classmethod
-    def of(cls, config: OrbitConfig) -> Angles:
-        return cls(*orbit_angles(config.kind, config.elevation_deg, config.amplitude_deg))
+    def of(cls, config: OrbitConfig, seed: int) -> Angles:
+        """Those of the orbit stage with these settings and this seed."""
+        return cls(*camera_angles(config, seed))
 
     def between(self) -> Angles:
         """The views halfway between each and the next one."""

@@ -41,7 +41,8 @@ from sv3d_pipe.workspace import file_sha256, versions, write_atomically
 
 VERSION = 1  # of the measurements: raise it when the same meshes get other numbers
 N_WORST = 10
-CAMERAS = ("orbit.kind", "orbit.elevation_deg", "orbit.amplitude_deg")  # every suite takes its pictures there
+# Every suite takes its pictures from the orbit of these settings.
+CAMERAS = ("orbit.kind", "orbit.elevation_deg", "orbit.amplitude_deg", "orbit.azimuths", "orbit.elevations")
 
 
 @dataclass(frozen=True)

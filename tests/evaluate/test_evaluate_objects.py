@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import trimesh
 
+from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.config import OrbitConfig
+from sv3d_pipe.context import Context
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.evaluate.objects import Angles, ellipsoid, find_objects, grey, in_world, place, render_clay
+from sv3d_pipe.orbit.paint import paint_frames
 from sv3d_pipe.render.views import render_views
 
 
@@ -40,12 +43,29 @@ def test_what_is_missing_is_said(folder):
 
 
 def test_angles_between_the_views():
-    angles = Angles.of(OrbitConfig(kind="sine", elevation_deg=10.0))
+    angles = Angles.of(OrbitConfig(kind="sine", elevation_deg=10.0), seed=0)
     between = angles.between()
     step = 360 / 21
     np.testing.assert_allclose(between.azimuth_deg[:2], [1.5 * step, 2.5 * step])
     np.testing.assert_allclose(between.azimuth_deg[-1], step / 2)  # from the photo to the first view
     assert between.elevation_deg[-1] == pytest.approx(10 + 15 * np.sin(np.radians(step)))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        OrbitConfig(elevation_deg=40.0),
+        OrbitConfig(kind="static", elevation_deg=-5.0),
+        OrbitConfig(kind="dynamic", elevation_deg=20.0),
+        OrbitConfig(azimuths="90,180,270,360", elevations="0,10,20,35"),
+    ],
+)
+def test_pictures_are_taken_where_the_orbit_stage_has_its_cameras(config):
+    """The last of them is the photo's."""
+    disc = np.zeros((64, 64, 4), np.float32)
+    disc[16:48, 16:48] = 1
+    painted, _ = paint_frames(config, Photo(disc), Context(seed=3))
+    np.testing.assert_allclose(Angles.of(config, seed=3).cameras().c2w, painted.cameras.c2w, atol=1e-6)
 
 
 def test_a_placed_object_fills_the_frame_and_is_not_clipped(tmp_path):

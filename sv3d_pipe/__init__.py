@@ -19,12 +19,17 @@ _PUBLIC = {
     "Views": "sv3d_pipe.artifacts",
     "Field": "sv3d_pipe.artifacts",
     "Mesh": "sv3d_pipe.artifacts",
-    # diffusers finds the parts of a saved model by name in the package they come from.
+    # Saved models name these classes and this package, so files may move without breaking them.
     "StableVideo3DPipeline": "sv3d_pipe.orbit.pipeline",
+    "StableVideo3DUNet": "sv3d_pipe.orbit.unet",
     "VolumeDenoiser": "sv3d_pipe.orbit.volume",
+    "DepthGuesser": "sv3d_pipe.orbit.depth",
     "PixelCodec": "sv3d_pipe.orbit.pixels",
 }
 __all__ = list(_PUBLIC)
+_PUBLIC["ModelMixin"] = (
+    "diffusers"  # by which diffusers recognizes networks, in the package that a saved model names
+)
 
 
 def __getattr__(name: str):

@@ -15,6 +15,8 @@ class PixelCodec(ModelMixin, ConfigMixin):
     an empty background is -1 in all four channels.
     """
 
+    __module__ = "sv3d_pipe"  # what saved models call it by
+
     @register_to_config
     def __init__(self, size: int = 64):
         super().__init__()

@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 
 import torch
-
-# from_pretrained looks for ModelMixin in the module that holds a pipeline's network.
-from diffusers import ModelMixin, UNetSpatioTemporalConditionModel  # noqa: F401
+from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.models.resnet import ResnetBlock2D, TemporalResnetBlock
 
 from sv3d_pipe.orbit.conditioning import sinusoid
@@ -25,6 +23,8 @@ class StableVideo3DUNet(UNetSpatioTemporalConditionModel):
        sv3d-p also 512 for the polar angle and 512 for the azimuth.
     3. The norms of all residual blocks use 1e-5. The entry norms of transformers keep 1e-6.
     """
+
+    __module__ = "sv3d_pipe"  # what saved models call it by
 
     @functools.wraps(UNetSpatioTemporalConditionModel.__init__)
     def __init__(self, *args, **kwargs):

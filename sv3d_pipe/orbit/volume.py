@@ -50,6 +50,8 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
             :func:`sv3d_pipe.orbit.knowledge.knowledge_token`.
     """
 
+    __module__ = "sv3d_pipe"  # what saved models call it by
+
     @register_to_config
     def __init__(
         self,

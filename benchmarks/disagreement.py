@@ -18,11 +18,11 @@ from command import object_options, run
 
 from sv3d_pipe.artifacts import Views
 from sv3d_pipe.config import Config
-from sv3d_pipe.context import Context
-from sv3d_pipe.evaluate.geometry import protocol_a
-from sv3d_pipe.evaluate.objects import Angles, find_objects, place, true_views
-from sv3d_pipe.nerf.fit import fit_field
-from sv3d_pipe.refine.fit import refine_mesh
+from sv3d_pipe.evaluate.protocol_a import protocol_a
+from sv3d_pipe.evaluate.truth import Angles, find_objects, place, true_views
+from sv3d_pipe.nerf.fit_field import fit_field
+from sv3d_pipe.refine.fit_mesh import refine_mesh
+from sv3d_pipe.road.context import Context
 
 Frame = np.ndarray  # [S, S, 4] premultiplied
 Spoil = Callable[[Frame, float, np.random.Generator], Frame]

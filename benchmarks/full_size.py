@@ -26,8 +26,8 @@ def official_shapes(pose: bool = True) -> dict[str, tuple[int, ...]]:
     """Every tensor of the released checkpoint, the two unused groups included."""
     import torch
 
-    from sv3d_pipe.orbit.convert.convert import empty_modules, official_shape
-    from sv3d_pipe.orbit.convert.layout import DECODER, ENCODER
+    from sv3d_pipe.orbit.sv3d.convert.conversion import empty_modules, official_shape
+    from sv3d_pipe.orbit.sv3d.convert.layout import DECODER, ENCODER
 
     shapes = {}
     for module in empty_modules(full_size(pose), torch.float16).values():
@@ -103,13 +103,13 @@ def write_random(path: Path) -> None:
 
 
 def convert(path: Path, folder: Path) -> None:
-    from sv3d_pipe.orbit.convert import to_folder
+    from sv3d_pipe.orbit.sv3d.convert import to_folder
 
     to_folder(path, folder, "fp16")
 
 
 def convert_back(folder: Path, path: Path) -> None:
-    from sv3d_pipe.orbit.convert import to_file
+    from sv3d_pipe.orbit.sv3d.convert import to_file
 
     to_file(folder, path, "fp16")
 
@@ -118,7 +118,7 @@ def orbit(folder: Path, dtype: str) -> None:
     import numpy as np
     import torch
 
-    from sv3d_pipe.orbit.models import load_pipeline
+    from sv3d_pipe.orbit.store.find import load_pipeline
 
     start = time.perf_counter()
     pipeline = load_pipeline(str(folder), "cpu", dtype)

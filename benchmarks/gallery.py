@@ -18,15 +18,15 @@ from command import run
 from sv3d_pipe.artifacts import Photo, Views, save_png
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.config import Config
+from sv3d_pipe.contact_sheet import strip
+from sv3d_pipe.dataset.invented.inventions import invent
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.evaluate.objects import Angles, scaled, visible_scale
-from sv3d_pipe.evaluate.sheet import strip
+from sv3d_pipe.evaluate.truth import Angles, scaled, visible_scale
 from sv3d_pipe.export.turntable import MARGIN
 from sv3d_pipe.pipeline import Image2Mesh
-from sv3d_pipe.render.inventions import invent
+from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.render.objects import load_object
-from sv3d_pipe.render.views import render_views
-from sv3d_pipe.workspace import Workspace
+from sv3d_pipe.road.workspace import Workspace
 
 PHOTO_SIZE = 576
 

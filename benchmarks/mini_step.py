@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from recon_rounds import Comparison, Contender, compared, timed
 
 from sv3d_pipe.device import prefers_bfloat16
-from sv3d_pipe.orbit import volume
-from sv3d_pipe.orbit.render import render_volume_torch
+from sv3d_pipe.orbit.mini import denoiser as volume
+from sv3d_pipe.orbit.mini.volume_render import render_volume_torch
 
 BATCH, FRAMES = 8, 6
 TORCH_RENDER = {"render_volume": render_volume_torch}

@@ -28,10 +28,10 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 from sv3d_pipe.cameras import orbit_azimuths
 from sv3d_pipe.memory import free_bytes
 from sv3d_pipe.orbit.conditioning import pose_radians
-from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline
-from sv3d_pipe.orbit.plan import Load, adopt, candidates, that_fit
-from sv3d_pipe.orbit.schedulers import euler_scheduler
-from sv3d_pipe.orbit.unet import StableVideo3DUNet
+from sv3d_pipe.orbit.memory_plan import Load, adopt, candidates, that_fit
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
+from sv3d_pipe.orbit.sv3d.schedulers import euler_scheduler
+from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
 
 ELEVATION_DEG = 10.0
 COND_AUG = 1e-5
@@ -44,7 +44,7 @@ def ours(task: Task) -> Contender:
     """This project's pipeline under the plan that it would choose itself."""
     unet = _network(StableVideo3DUNet, task, task.dtype, **task.network["unet"])
     if task.device.startswith("cuda"):
-        unet.to(memory_format=torch.channels_last)  # as sv3d_pipe.orbit.plan.ready does
+        unet.to(memory_format=torch.channels_last)  # as sv3d_pipe.orbit.memory_plan.ready does
     vae = _network(AutoencoderKL, task, "float32", **task.network["vae"])
     pipeline = StableVideo3DPipeline(vae, unet, euler_scheduler(), _clip(task))
     pipeline.set_progress_bar_config(disable=True)

@@ -4,7 +4,7 @@
 
 The networks are run on fake tensors (sizes without numbers), and the bytes of all storages alive are
 counted after each operation. What a device adds to that (workspaces of its convolutions, fragments,
-the caching allocator) is not seen here: `sv3d_pipe.orbit.plan` adds a margin for it. Attention counts
+the caching allocator) is not seen here: `sv3d_pipe.orbit.memory_plan` adds a margin for it. Attention counts
 as one operation without a score matrix, as PyTorch's fused kernels do it.
 
 The tables: bytes alive at the worst moment; the same as feature maps of the network's first level
@@ -27,9 +27,9 @@ from torch.utils._pytree import tree_leaves
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 import sv3d_pipe  # noqa: F401  (before torch)
-from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline, euler_scheduler
-from sv3d_pipe.orbit.plan import GB, MARGIN, TILE, Load, candidates
-from sv3d_pipe.orbit.unet import StableVideo3DUNet
+from sv3d_pipe.orbit.memory_plan import GB, MARGIN, TILE, Load, candidates
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
+from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
 
 FRAMES, LATENT, SIZE = 21, 72, 576
 UNET, VAE, CLIP = full_size().values()

@@ -23,15 +23,15 @@ import trimesh
 from sv3d_pipe.artifacts import load_png
 from sv3d_pipe.cameras import load_transforms, orbit
 from sv3d_pipe.config import Config
+from sv3d_pipe.contact_sheet import strip
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.evaluate.display import Display
-from sv3d_pipe.evaluate.images import psnr, silhouette_iou
-from sv3d_pipe.evaluate.objects import in_world
-from sv3d_pipe.evaluate.sheet import strip
+from sv3d_pipe.evaluate.picture_scores import psnr, silhouette_iou
 from sv3d_pipe.evaluate.suite import Options, Suite, run_suite, tables
 from sv3d_pipe.evaluate.tables import Row
-from sv3d_pipe.naming import IMAGE_SUFFIXES
-from sv3d_pipe.render.views import render_views
+from sv3d_pipe.evaluate.truth import in_world
+from sv3d_pipe.render.draw import render_views
+from sv3d_pipe.road.sources import IMAGE_SUFFIXES
 
 STAGES = ("1-prep", "2-orbit", "3-nerf", "4-refine", "5-export")
 FACES = (2_000, 200_000)

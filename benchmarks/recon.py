@@ -37,11 +37,11 @@ from recon_stages import HARMLESS, orbit_views, paper_steps, placed, road, spent
 
 from sv3d_pipe.cameras import N_FRAMES
 from sv3d_pipe.config import PRESETS, Config
-from sv3d_pipe.context import Context
 from sv3d_pipe.device import resolve_device
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.evaluate.objects import find_objects, place
-from sv3d_pipe.refine.picture import supersampling
+from sv3d_pipe.evaluate.truth import find_objects, place
+from sv3d_pipe.refine.mesh_picture import supersampling
+from sv3d_pipe.road.context import Context
 
 PARTS = ("kernels", "fit", "stages", "paper")
 PAPER = {"nerf.steps": 600, "refine.steps": 1000, "refine.render": 576, "refine.sds_weight": HARMLESS}

@@ -17,15 +17,8 @@ from recon_rounds import Comparison, Contender, timed
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.config import NerfConfig
-from sv3d_pipe.nerf.fit import MARGIN, STEPS_ACROSS
-from sv3d_pipe.nerf.hashgrid import Layout, encode, encode_reference
-from sv3d_pipe.nerf.march import march
-from sv3d_pipe.nerf.occupancy import carve
-from sv3d_pipe.nerf.rays import Pictures
-from sv3d_pipe.nerf.surface import hull_sdf, triangulate
-from sv3d_pipe.raster import rasterize
-from sv3d_pipe.refine.solid import Solid
-from sv3d_pipe.refine.tets import (
+from sv3d_pipe.geometry.raster import rasterize
+from sv3d_pipe.geometry.tets import (
     _COUNTS,
     _TABLE,
     TET_EDGES,
@@ -33,6 +26,13 @@ from sv3d_pipe.refine.tets import (
     marching_tetrahedra,
     marching_tetrahedra_reference,
 )
+from sv3d_pipe.nerf.fit_field import MARGIN, STEPS_ACROSS
+from sv3d_pipe.nerf.fusion import hull_sdf, triangulate
+from sv3d_pipe.nerf.hashgrid import Layout, encode, encode_reference
+from sv3d_pipe.nerf.march import march
+from sv3d_pipe.nerf.occupancy import carve
+from sv3d_pipe.nerf.rays import Pictures
+from sv3d_pipe.refine.dmtet import Solid
 
 FIRST_SEED = 1000
 JITTER = 0.2  # cells by which the nodes of a changed mesh move

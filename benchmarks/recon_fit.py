@@ -13,19 +13,19 @@ from recon_rounds import Comparison, Contender, timed
 
 from sv3d_pipe.artifacts import Views
 from sv3d_pipe.config import NerfConfig
-from sv3d_pipe.context import Checkpoint, Context
-from sv3d_pipe.nerf import field, fit, render
+from sv3d_pipe.nerf import field
 from sv3d_pipe.nerf.composite import composite_reference
 from sv3d_pipe.nerf.hashgrid import encode_reference
 from sv3d_pipe.nerf.march import march_reference
 from sv3d_pipe.nerf.rays import Pictures
+from sv3d_pipe.road.context import Checkpoint, Context
 
 TORCH_TWINS = (  # module, name in it, what stands in on devices and number formats without kernels
     (field, "encode", encode_reference),
-    (fit, "march", march_reference),
-    (render, "march", march_reference),
-    (fit, "composite", composite_reference),
-    (render, "composite", composite_reference),
+    (fit_field, "march", march_reference),
+    (field_render, "march", march_reference),
+    (fit_field, "composite", composite_reference),
+    (field_render, "composite", composite_reference),
 )
 EQUAL_DB = 0.05  # two fits whose PSNR differs by less count as equal
 AGAIN = 0.05  # share of the steps that is added until the PSNR is equal
@@ -60,7 +60,7 @@ def whole_fit(config: NerfConfig, views: Views, seed: int) -> Comparison:
     target = {}
 
     def ours(number: int) -> dict[str, Any]:
-        metrics = fit.fit_field(config, views, Context(seed=seed + number))[1]
+        metrics = fit_field.fit_field(config, views, Context(seed=seed + number))[1]
         target[number] = metrics["psnr_db"]
         return metrics | {"steps": config.steps}
 
@@ -87,7 +87,7 @@ def fit_until(
         ends at MOST times those of the settings.
     """
     context.checkpoint = _Memory()
-    plain, pictures = fit.optimize, Pictures(views.rgba, views.cameras, context.device, views.seen)
+    plain, pictures = fit_field.optimize, Pictures(views.rgba, views.cameras, context.device, views.seen)
     looked, steps, most = 0.0, config.steps, MOST * config.steps
 
     def optimize(config, model, grid, sets, context):
@@ -95,7 +95,7 @@ def fit_until(
         while True:
             plain(config, model, grid, sets, context)
             start = time.perf_counter()
-            enough = render.psnr(model, grid, pictures) >= psnr_db - EQUAL_DB
+            enough = field_render.psnr(model, grid, pictures) >= psnr_db - EQUAL_DB
             looked += time.perf_counter() - start
             if enough or steps >= most:
                 return
@@ -103,6 +103,6 @@ def fit_until(
             config = replace(config, steps=steps)
 
     start = time.perf_counter()
-    with mock.patch.object(fit, "optimize", optimize):
-        metrics = fit.fit_field(config, views, context)[1]
+    with mock.patch.object(fit_field, "optimize", optimize):
+        metrics = fit_field.fit_field(config, views, context)[1]
     return time.perf_counter() - start - looked, metrics | {"steps": steps}

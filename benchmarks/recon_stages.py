@@ -17,17 +17,17 @@ from recon_rounds import say
 from sv3d_pipe.artifacts import Photo, Views
 from sv3d_pipe.cameras import N_FRAMES, orbit, orbit_angles
 from sv3d_pipe.config import Config, OrbitConfig
-from sv3d_pipe.context import Context
-from sv3d_pipe.evaluate.geometry import protocol_a
-from sv3d_pipe.evaluate.objects import in_world, scaled, visible_scale
+from sv3d_pipe.dataset.invented.toys import procedural
+from sv3d_pipe.evaluate.protocol_a import protocol_a
+from sv3d_pipe.evaluate.truth import in_world, scaled, visible_scale
 from sv3d_pipe.export.export import export_mesh
 from sv3d_pipe.memory import PeakMemory
-from sv3d_pipe.nerf.fit import fit_field
-from sv3d_pipe.refine.fit import refine_mesh
+from sv3d_pipe.nerf.fit_field import fit_field
+from sv3d_pipe.refine.fit_mesh import refine_mesh
 from sv3d_pipe.refine.sds import Prior
+from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.render.objects import Object
-from sv3d_pipe.render.shapes import procedural
-from sv3d_pipe.render.views import render_views
+from sv3d_pipe.road.context import Context
 
 HARMLESS = 1e-6  # weight of a distillation by a model that knows nothing
 
@@ -104,10 +104,10 @@ def random_prior(network: dict[str, dict], photo: np.ndarray, size: int, device:
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     from sv3d_pipe.device import network_dtype
-    from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline, euler_scheduler
-    from sv3d_pipe.orbit.plan import adopt, channels_last, plans
+    from sv3d_pipe.orbit.memory_plan import adopt, channels_last, plans
     from sv3d_pipe.orbit.prior import OrbitPrior
-    from sv3d_pipe.orbit.unet import StableVideo3DUNet
+    from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
+    from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
 
     dtype = getattr(torch, network_dtype("auto", device))
     with torch.device(device):

@@ -20,16 +20,16 @@ import numpy as np
 
 import sv3d_pipe  # noqa: F401  (sets the OpenMP wait policy before torch is imported)
 from sv3d_pipe.cameras import Cameras
+from sv3d_pipe.dataset.collect import collect
+from sv3d_pipe.dataset.engine import DataSet, render_data_set
+from sv3d_pipe.dataset.invented.inventions import invent
+from sv3d_pipe.dataset.photograph import Look
+from sv3d_pipe.dataset.trajectories import content_radius, draw_trajectory
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.render.blender import find_blender, render_with_blender
-from sv3d_pipe.render.collect import collect
-from sv3d_pipe.render.engine import DataSet, render_data_set
-from sv3d_pipe.render.inventions import invent
+from sv3d_pipe.render.draw import nearest_texels, render_views
 from sv3d_pipe.render.lighting import Studio
 from sv3d_pipe.render.objects import Object
-from sv3d_pipe.render.photograph import Look
-from sv3d_pipe.render.trajectories import content_radius, draw_trajectory
-from sv3d_pipe.render.views import nearest_texels, render_views
 
 
 def command_speed(jobs: list, size: int, views: int, workers: int) -> tuple[float, float, float]:

@@ -16,12 +16,12 @@ from command import object_options, run
 
 from sv3d_pipe.artifacts import Mesh, on_white, save_png
 from sv3d_pipe.config import ExportConfig, OrbitConfig
-from sv3d_pipe.context import Context
-from sv3d_pipe.evaluate.images import psnr
-from sv3d_pipe.evaluate.objects import Angles, find_objects, place, true_views
+from sv3d_pipe.evaluate.picture_scores import psnr
+from sv3d_pipe.evaluate.truth import Angles, find_objects, place, true_views
 from sv3d_pipe.export.export import export_mesh
-from sv3d_pipe.export.render import file_views
-from sv3d_pipe.render.views import render_views
+from sv3d_pipe.export.textured_views import file_views
+from sv3d_pipe.render.draw import render_views
+from sv3d_pipe.road.context import Context
 
 PHOTO_SIZE = 576
 

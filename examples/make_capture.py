@@ -12,8 +12,8 @@ import numpy as np
 
 from sv3d_pipe.artifacts import save_png
 from sv3d_pipe.cameras import orbit
-from sv3d_pipe.render.shapes import procedural
-from sv3d_pipe.render.views import Light, render_views
+from sv3d_pipe.dataset.invented.toys import procedural
+from sv3d_pipe.render.draw import Light, render_views
 
 SIZE, CROP = 480, 60  # the pictures are cut to 480 x 420 pixels, so that cy is not in the middle
 CENTER = np.array([0.5, -0.3, 1.0])  # of the object, in the capture's coordinates

@@ -7,8 +7,8 @@ from PIL import Image
 
 from sv3d_pipe.artifacts import save_png
 from sv3d_pipe.cameras import orbit
-from sv3d_pipe.render.shapes import procedural
-from sv3d_pipe.render.views import Light, render_views
+from sv3d_pipe.dataset.invented.toys import procedural
+from sv3d_pipe.render.draw import Light, render_views
 
 HERE = Path(__file__).parent
 LIGHT = Light((0.3, 0.8, 0.5), ambient=0.6)

@@ -20,11 +20,11 @@ _PUBLIC = {
     "Field": "sv3d_pipe.artifacts",
     "Mesh": "sv3d_pipe.artifacts",
     # Saved models name these classes and this package, so files may move without breaking them.
-    "StableVideo3DPipeline": "sv3d_pipe.orbit.pipeline",
-    "StableVideo3DUNet": "sv3d_pipe.orbit.unet",
-    "VolumeDenoiser": "sv3d_pipe.orbit.volume",
-    "DepthGuesser": "sv3d_pipe.orbit.depth",
-    "PixelCodec": "sv3d_pipe.orbit.pixels",
+    "StableVideo3DPipeline": "sv3d_pipe.orbit.sv3d.diffusion_pipeline",
+    "StableVideo3DUNet": "sv3d_pipe.orbit.sv3d.unet",
+    "VolumeDenoiser": "sv3d_pipe.orbit.mini.denoiser",
+    "DepthGuesser": "sv3d_pipe.orbit.mini.depth_guess",
+    "PixelCodec": "sv3d_pipe.orbit.mini.pixel_codec",
 }
 __all__ = list(_PUBLIC)
 _PUBLIC["ModelMixin"] = (

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.options import option, read_value
+from sv3d_pipe.settings import option, read_value
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -74,8 +74,8 @@ def _torch() -> dict[str, str]:
 
 def _stages(device: str) -> dict[str, str]:
     """The backend of each stage for this device."""
+    from sv3d_pipe.geometry.kaolin_tets import kaolin_march
     from sv3d_pipe.prep.matte import rembg_model
-    from sv3d_pipe.refine.kaolin_tets import kaolin_march
 
     rembg = rembg_model()
     number = "float32; fine-tuning in bfloat16" if prefers_bfloat16(device) else "float32"
@@ -93,7 +93,7 @@ def _stages(device: str) -> dict[str, str]:
 
 
 def _model() -> tuple[dict[str, str], list[str]]:
-    from sv3d_pipe.orbit.models import find_model
+    from sv3d_pipe.orbit.store.find import find_model
 
     try:
         folder = find_model("mini")

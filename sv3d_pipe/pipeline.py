@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from sv3d_pipe.config import Config
-from sv3d_pipe.context import Context
 from sv3d_pipe.device import check_device_name, resolve_device
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.naming import photo_identity, workspace_for
-from sv3d_pipe.progress import Reporter, make_reporter
-from sv3d_pipe.road import Result, Road, Stage
-from sv3d_pipe.workspace import STAGES, Workspace
+from sv3d_pipe.road.context import Context
+from sv3d_pipe.road.report import Reporter, make_reporter
+from sv3d_pipe.road.run import Result, Road, Stage
+from sv3d_pipe.road.sources import photo_identity, workspace_for
+from sv3d_pipe.road.workspace import STAGES, Workspace
 
 
 def _prep(road: Road, context: Context):
@@ -44,13 +44,13 @@ def _capture(road: Road, context: Context):
 
 
 def _nerf(road: Road, context: Context):
-    from sv3d_pipe.nerf.fit import fit_field
+    from sv3d_pipe.nerf.fit_field import fit_field
 
     return fit_field(road.config.nerf, _views(road), context)
 
 
 def _refine(road: Road, context: Context):
-    from sv3d_pipe.refine.fit import refine_mesh
+    from sv3d_pipe.refine.fit_mesh import refine_mesh
 
     views, load_prior = _views(road), _prior(road, context)
     start, placed = _start(road, views, context)
@@ -63,7 +63,7 @@ def _start(road: Road, views, context: Context) -> tuple[Any, dict[str, Any]]:
     field = road.artifact("nerf")
     if road.config.refine.shape == "field":
         return field, {}
-    from sv3d_pipe.refine.shape import load_shape
+    from sv3d_pipe.refine.given_shape import load_shape
 
     mesh, metrics = load_shape(Path(road.config.refine.shape), views, context)
     return dataclasses.replace(field, mesh=mesh), metrics
@@ -111,7 +111,7 @@ def _photo_content(road: Road) -> dict[str, str]:
 
 
 def _model(road: Road) -> dict[str, str]:
-    from sv3d_pipe.orbit.models import identity
+    from sv3d_pipe.orbit.store.find import identity
 
     return {"model": identity(road.config.orbit.model)}
 
@@ -224,7 +224,7 @@ class Image2Mesh:
     def check(self, start: str = "prep", until: str = "export") -> None:
         """Raise UserError now for what would fail in the middle of the road: device, model, a library."""
         from sv3d_pipe.export.extras import require_libraries
-        from sv3d_pipe.orbit.models import find_model
+        from sv3d_pipe.orbit.store.find import find_model
 
         if start in STAGES and until in STAGES:
             if "orbit" in STAGES[STAGES.index(start) : STAGES.index(until) + 1]:

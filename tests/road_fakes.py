@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sv3d_pipe.road import Stage
-from sv3d_pipe.workspace import STAGES
+from sv3d_pipe.road.run import Stage
+from sv3d_pipe.road.workspace import STAGES
 
 TAKES = {
     "prep": (),

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from sv3d_pipe.config import Config
-from sv3d_pipe.context import Context
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.geometry.tets import TetGrid, marching_tetrahedra
 from sv3d_pipe.nerf import field as field_module
-from sv3d_pipe.nerf.fit import fit_field
+from sv3d_pipe.nerf.fit_field import fit_field
 from sv3d_pipe.nerf.hashgrid import encode
-from sv3d_pipe.refine.tets import TetGrid, marching_tetrahedra
+from sv3d_pipe.road.context import Context
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 NAMES = ("rounds", "contenders", "fit", "stages", "growth")

@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from sv3d_pipe.cameras import Cameras, load_transforms, orbit, orbit_angles, orbit_azimuths, save_transforms
-from sv3d_pipe.render.views import render_views
+from sv3d_pipe.render.draw import render_views
 
 
 def test_the_photo_camera_stands_on_plus_z_and_looks_at_the_origin():

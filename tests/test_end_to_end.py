@@ -9,10 +9,10 @@ import trimesh
 from sv3d_pipe import Image2Mesh
 from sv3d_pipe.artifacts import load_png
 from sv3d_pipe.cameras import orbit
-from sv3d_pipe.progress import make_reporter
-from sv3d_pipe.render.shapes import procedural
-from sv3d_pipe.render.views import Light, render_views
-from sv3d_pipe.workspace import STAGES
+from sv3d_pipe.dataset.invented.toys import procedural
+from sv3d_pipe.render.draw import Light, render_views
+from sv3d_pipe.road.report import make_reporter
+from sv3d_pipe.road.workspace import STAGES
 
 SMALL = {
     "orbit.steps": 2,

@@ -5,8 +5,8 @@ import torch
 
 from sv3d_pipe import Image2Mesh
 from sv3d_pipe.nerf.hashgrid import Layout, encode
-from sv3d_pipe.orbit.volume import VolumeDenoiser
-from sv3d_pipe.progress import make_reporter
+from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
+from sv3d_pipe.road.report import make_reporter
 
 pytestmark = [
     pytest.mark.gpu,
@@ -51,7 +51,7 @@ def _call(arguments):
 def test_the_whole_road(tmp_path, colored_cube):
     from sv3d_pipe.artifacts import save_png
     from sv3d_pipe.cameras import orbit
-    from sv3d_pipe.render.views import render_views
+    from sv3d_pipe.render.draw import render_views
 
     save_png(tmp_path / "cube.png", render_views(colored_cube, orbit([30.0], 20.0, 3.2), 256)[0])
     settings = {

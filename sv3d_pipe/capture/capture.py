@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from sv3d_pipe.artifacts import Views
-from sv3d_pipe.capture.pictures import SOLID, Shot, read_shots
 from sv3d_pipe.capture.placement import Placement, first_placement
 from sv3d_pipe.capture.rectify import MARGIN, aimed_cameras, native_size, rectify, too_near
+from sv3d_pipe.capture.shots import SOLID, Shot, read_shots
 from sv3d_pipe.capture.transforms import FEWEST, read_frames
-from sv3d_pipe.context import Context
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.nerf.occupancy import Hull, carve, cell_centers
+from sv3d_pipe.road.context import Context
 
 SMALLEST, LARGEST = 64, 1024  # sides of the views
 MOST_PIXELS = 24 * 2**20  # of all views together: 100 views of 501 x 501

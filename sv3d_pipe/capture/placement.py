@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sv3d_pipe.capture.pictures import Shot
+from sv3d_pipe.capture.shots import Shot
 from sv3d_pipe.errors import UserError
 
 UPRIGHT_DEG = 35.0  # a coordinate axis this near to the cameras' mean up vector is the vertical

@@ -13,8 +13,8 @@ import numpy as np
 
 from sv3d_pipe.artifacts import Views
 from sv3d_pipe.cameras import Cameras
-from sv3d_pipe.capture.pictures import Shot
 from sv3d_pipe.capture.placement import Placement, rotation_between
+from sv3d_pipe.capture.shots import Shot
 
 MARGIN = 1.04  # the seen ball beside the object's
 NEAREST = (

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 import sv3d_pipe
-from sv3d_pipe.cli import evaluate, info, models, road, stages
+from sv3d_pipe.cli import about_commands, eval_commands, model_commands, run_commands, stage_commands
+from sv3d_pipe.cli.finetune_command import finetune
+from sv3d_pipe.cli.finetune_depth_command import finetune_depth
 from sv3d_pipe.cli.guard import Verbs
-from sv3d_pipe.finetune.command import finetune
-from sv3d_pipe.finetune.depth_command import finetune_depth
-from sv3d_pipe.render.command import render
+from sv3d_pipe.cli.render_command import render
 
 app = typer.Typer(
     cls=Verbs,
@@ -40,17 +40,17 @@ def _group(
 
 
 MAIN, STAGE, TRAIN, MEASURE, ABOUT = "Photo to mesh", "One stage", "Training", "Measuring", "About"
-app.command("run", rich_help_panel=MAIN)(road.run)
-app.command("batch", rich_help_panel=MAIN)(road.batch)
-for name in stages.VERBS:
-    app.command(name, rich_help_panel=STAGE)(stages.VERBS[name])
+app.command("run", rich_help_panel=MAIN)(run_commands.run)
+app.command("batch", rich_help_panel=MAIN)(run_commands.batch)
+for name in stage_commands.VERBS:
+    app.command(name, rich_help_panel=STAGE)(stage_commands.VERBS[name])
 app.command("render", rich_help_panel=TRAIN)(render)
 app.command("finetune", rich_help_panel=TRAIN)(finetune)
 app.command("finetune-depth", rich_help_panel=TRAIN)(finetune_depth)
-app.add_typer(evaluate.app, name="eval", rich_help_panel=MEASURE)
-app.command("config", rich_help_panel=ABOUT)(info.config)
-app.command("doctor", rich_help_panel=ABOUT)(info.doctor)
-app.add_typer(models.app, name="models", rich_help_panel=ABOUT)
+app.add_typer(eval_commands.app, name="eval", rich_help_panel=MEASURE)
+app.command("config", rich_help_panel=ABOUT)(about_commands.config)
+app.command("doctor", rich_help_panel=ABOUT)(about_commands.doctor)
+app.add_typer(model_commands.app, name="models", rich_help_panel=ABOUT)
 
 
 def main() -> None:

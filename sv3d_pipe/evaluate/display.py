@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from sv3d_pipe.context import SilentBar
-from sv3d_pipe.progress import Reporter
+from sv3d_pipe.road.context import SilentBar
+from sv3d_pipe.road.report import Reporter
 
 
 class Display:

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from sv3d_pipe.contact_sheet import contact_sheet
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.evaluate.display import Display
-from sv3d_pipe.evaluate.geometry import normalized
-from sv3d_pipe.evaluate.objects import scaled, visible_scale
+from sv3d_pipe.evaluate.protocol_a import normalized
 from sv3d_pipe.evaluate.rows import pictures, score_shapes
 from sv3d_pipe.evaluate.scores import ABOUT_SHAPES, SHAPE_SCORES
-from sv3d_pipe.evaluate.sheet import contact_sheet
 from sv3d_pipe.evaluate.suite import plain
 from sv3d_pipe.evaluate.tables import Table, word
+from sv3d_pipe.evaluate.truth import scaled, visible_scale
 from sv3d_pipe.render.objects import Object, load_object
-from sv3d_pipe.workspace import write_atomically
+from sv3d_pipe.road.workspace import write_atomically
 
 
 def judge_pair(truth: Path, pred: Path, seed: int, out: Path, display: Display) -> dict[str, Any]:

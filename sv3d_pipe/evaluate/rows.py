@@ -8,13 +8,13 @@ import numpy as np
 
 from sv3d_pipe.artifacts import Mesh
 from sv3d_pipe.cameras import orbit
+from sv3d_pipe.contact_sheet import strip
 from sv3d_pipe.evaluate.display import Display
-from sv3d_pipe.evaluate.objects import Angles, render_clay, render_mesh
 from sv3d_pipe.evaluate.scores import compare, compare_pictures, noise, probe
-from sv3d_pipe.evaluate.sheet import strip
 from sv3d_pipe.evaluate.tables import Row
+from sv3d_pipe.evaluate.truth import Angles, render_clay, render_mesh
+from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.render.objects import Object
-from sv3d_pipe.render.views import render_views
 
 SHOWN = orbit(np.array([30.0, 210.0]), np.array([20.0, -15.0]))  # the contact sheet's cameras
 SHOWN_SIZE = 128

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from sv3d_pipe.artifacts import on_white
-from sv3d_pipe.evaluate.alignment import Cloud, protocol_b
-from sv3d_pipe.evaluate.geometry import chamfer, iou, noise_floor, normalized, occupancy, visible_points
-from sv3d_pipe.evaluate.images import ABOUT as ABOUT_PICTURES
-from sv3d_pipe.evaluate.images import BEST_DB, mse, psnr, silhouette_iou, ssim
-from sv3d_pipe.evaluate.parity import occupancy_by_signs
 from sv3d_pipe.evaluate.perceptual import availability, perceptual_scores
-from sv3d_pipe.evaluate.surface import Samples, sample, soundness, surface_scores
+from sv3d_pipe.evaluate.picture_scores import ABOUT as ABOUT_PICTURES
+from sv3d_pipe.evaluate.picture_scores import BEST_DB, mse, psnr, silhouette_iou, ssim
+from sv3d_pipe.evaluate.protocol_a import chamfer, iou, noise_floor, normalized, occupancy, visible_points
+from sv3d_pipe.evaluate.protocol_b import Cloud, protocol_b
+from sv3d_pipe.evaluate.sign_parity import occupancy_by_signs
+from sv3d_pipe.evaluate.surface_samples import Samples, sample, soundness, surface_scores
 
 SHAPE_SCORES = (
     "cd", "iou", "iou_signs", "surface_cd", "normals", "b_cd", "b_f0.1", "b_f0.2", "b_f0.5",
@@ -53,7 +53,7 @@ class Probe:
 
 
 def probe(mesh: Any, seed: int) -> Probe:
-    """Measure one mesh (any that :mod:`sv3d_pipe.evaluate.geometry` accepts).
+    """Measure one mesh (any that :mod:`sv3d_pipe.evaluate.protocol_a` accepts).
 
     Two meshes to be compared get different seeds: equal ones would make equal meshes look better than
     any two samplings of one surface are.

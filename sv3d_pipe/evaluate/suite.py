@@ -21,11 +21,11 @@ import numpy as np
 import sv3d_pipe
 from sv3d_pipe.artifacts import load_png, save_png
 from sv3d_pipe.config import Config, stable_hash
+from sv3d_pipe.contact_sheet import contact_sheet
 from sv3d_pipe.crash import explain
 from sv3d_pipe.evaluate.display import Display
 from sv3d_pipe.evaluate.perceptual import availability
 from sv3d_pipe.evaluate.scores import ABOUT_SHAPES, about_pictures
-from sv3d_pipe.evaluate.sheet import contact_sheet
 from sv3d_pipe.evaluate.tables import (
     Row,
     Table,
@@ -37,7 +37,7 @@ from sv3d_pipe.evaluate.tables import (
     worst_first,
 )
 from sv3d_pipe.pipeline import ROAD
-from sv3d_pipe.workspace import file_sha256, versions, write_atomically
+from sv3d_pipe.road.workspace import file_sha256, versions, write_atomically
 
 VERSION = 1  # of the measurements: raise it when the same meshes get other numbers
 N_WORST = 10
@@ -112,7 +112,7 @@ class Suite:
             "perceptual": [k for k, text in availability().items() if not text.startswith("not computed")],
         }
         if "orbit" in self.stages:
-            from sv3d_pipe.orbit.models import identity
+            from sv3d_pipe.orbit.store.find import identity
 
             settings["model"] = identity(options.config.orbit.model)
         return settings

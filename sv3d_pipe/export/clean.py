@@ -13,7 +13,7 @@ from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.export.evidence import shown_parts
 from sv3d_pipe.export.remesh import equal_triangles
-from sv3d_pipe.export.solid import is_solid, patch, rebuild, thin_out
+from sv3d_pipe.export.watertight import is_solid, patch, rebuild, thin_out
 
 SMALL_PART = 0.02  # components below this share of the whole area are debris, unless the pictures show them
 SPECK = 2e-4  # below this share they are debris in any case

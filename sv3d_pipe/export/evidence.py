@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from sv3d_pipe.artifacts import Mesh, Views
-from sv3d_pipe.raster import rasterize
+from sv3d_pipe.geometry.raster import rasterize
 
 SIZE = 256  # side of the pictures in which parts are looked for
 FEWEST_PIXELS = 20  # of a part, in all views together

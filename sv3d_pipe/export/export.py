@@ -11,17 +11,17 @@ import numpy as np
 
 from sv3d_pipe.artifacts import Mesh, Views, on_white, resize_rgba
 from sv3d_pipe.config import ExportConfig
-from sv3d_pipe.context import Context
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.evaluate.images import decibels
+from sv3d_pipe.evaluate.picture_scores import decibels
+from sv3d_pipe.export.bake import Paint, bake
 from sv3d_pipe.export.clean import clean
-from sv3d_pipe.export.depth import relative_depth, stretched
 from sv3d_pipe.export.extras import require_libraries
 from sv3d_pipe.export.formats import Asset, encode, encode_png, normalize, parse_formats
-from sv3d_pipe.export.render import file_views
-from sv3d_pipe.export.texture import Paint, bake
+from sv3d_pipe.export.textured_views import file_views
 from sv3d_pipe.export.turntable import contact_sheet, encode_mp4, render_turntable
 from sv3d_pipe.export.unwrap import texels, unwrap
+from sv3d_pipe.geometry.extent import relative_depth, stretched
+from sv3d_pipe.road.context import Context
 
 LARGEST_FRONT = 576  # the front view is compared at the photo's size, but not above this
 LARGEST_VIEW = 256  # the other views likewise

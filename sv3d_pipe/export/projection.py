@@ -11,7 +11,7 @@ import torch
 from sv3d_pipe.artifacts import Mesh
 from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.export.sampling import sample
-from sv3d_pipe.raster import rasterize
+from sv3d_pipe.geometry.raster import rasterize
 
 DEPTH_SIZE = 768  # side of the depth maps that decide visibility
 TOLERANCE = 0.012  # a point this much behind the nearest surface still counts as seen (size of object: 1)

@@ -14,7 +14,7 @@ import xatlas
 
 from sv3d_pipe.artifacts import Mesh
 from sv3d_pipe.cameras import Cameras
-from sv3d_pipe.raster import rasterize
+from sv3d_pipe.geometry.raster import rasterize
 
 PADDING = 3  # texels between charts
 

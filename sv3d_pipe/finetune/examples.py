@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.finetune.check_records import check_record, is_static
 from sv3d_pipe.finetune.recipe import Recipe
-from sv3d_pipe.finetune.validate import check_record, is_static
-from sv3d_pipe.orbit.pixels import PixelCodec
+from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
 
 COND_AUG = 1e-5  # noise on the photo in both released SV3D models
 PHOTO_ELEVATION_DEG = (-5.0, 30.0)  # views from here may serve as the photo, if there are any
@@ -59,7 +59,7 @@ class PixelViews:
     """The source of pixel models: the records themselves, mirrored and recolored at random.
 
     Args:
-        orbits: records as :class:`sv3d_pipe.render.dataset.OrbitSet` gives them.
+        orbits: records as :class:`sv3d_pipe.dataset.orbit_set.OrbitSet` gives them.
         codec: on the CPU.
         frames: views that an example needs.
     Raises:

@@ -11,7 +11,7 @@ import torch
 from sv3d_pipe.finetune.examples import Batch
 from sv3d_pipe.finetune.recipe import Recipe
 from sv3d_pipe.orbit.conditioning import edm_scalings
-from sv3d_pipe.orbit.volume import PURE_SIGMA
+from sv3d_pipe.orbit.mini.denoiser import PURE_SIGMA
 
 PURE_NOISE = (30.0, PURE_SIGMA)  # noise levels at which nothing is left of the frames
 DrawSigma = Callable[[torch.Generator], torch.Tensor]

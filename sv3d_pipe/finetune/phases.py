@@ -10,14 +10,14 @@ from torch import nn
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.finetune.lora import add_lora
 from sv3d_pipe.finetune.recipe import Recipe
-from sv3d_pipe.orbit.convert import to_folder
-from sv3d_pipe.orbit.convert.checkpoint import Checkpoint
-from sv3d_pipe.orbit.convert.layout import NUMBER_WIDTH, P_WIDTH, RELEASED, HeadWidths, kind_of
-from sv3d_pipe.orbit.models import load_pipeline
-from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline, euler_scheduler
-from sv3d_pipe.orbit.pixels import PixelCodec
-from sv3d_pipe.orbit.unet import StableVideo3DUNet
-from sv3d_pipe.orbit.volume import VolumeDenoiser
+from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
+from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
+from sv3d_pipe.orbit.store.find import load_pipeline
+from sv3d_pipe.orbit.sv3d.convert import to_folder
+from sv3d_pipe.orbit.sv3d.convert.checkpoint import Checkpoint
+from sv3d_pipe.orbit.sv3d.convert.layout import NUMBER_WIDTH, P_WIDTH, RELEASED, HeadWidths, kind_of
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
+from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
 
 OVER_TIME = ("temporal_transformer_blocks", "temporal_res_block", "time_pos_embed", "time_mixer")
 
@@ -29,7 +29,7 @@ def start_model(
 
     Args:
         name: ``new`` (mini with random weights), an SVD .safetensors file, or what
-            :func:`sv3d_pipe.orbit.models.find_model` takes.
+            :func:`sv3d_pipe.orbit.store.find.find_model` takes.
         phase: u, c or p, see :class:`Recipe`.
         workplace: a converted SVD checkpoint is kept here as ``start``.
         heads: channels per attention head of an SVD file.

@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.finetune.check_records import check_record
 from sv3d_pipe.finetune.examples import Views
-from sv3d_pipe.finetune.validate import check_record
-from sv3d_pipe.orbit.pipeline import PhotoCondition, StableVideo3DPipeline
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import PhotoCondition, StableVideo3DPipeline
 
 SAME = 0.05  # of the latents' spread: float16 and other devices stay below, another VAE does not
 
@@ -35,7 +35,7 @@ def encode_orbits(
     ``azimuth_deg``, ``elevation_deg`` [n] and ``textured`` [1].
 
     Args:
-        orbits: records as :class:`sv3d_pipe.render.dataset.OrbitSet` gives them.
+        orbits: records as :class:`sv3d_pipe.dataset.orbit_set.OrbitSet` gives them.
         pipeline: with VAE and image encoder, on the device to work on.
         frames: views that an example needs.
         part, parts: this process encodes the objects whose number is ``part`` modulo ``parts``.

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.options import option
-from sv3d_pipe.workspace import write_atomically
+from sv3d_pipe.road.workspace import write_atomically
+from sv3d_pipe.settings import option
 
 
 @dataclass(frozen=True)

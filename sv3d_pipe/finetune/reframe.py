@@ -18,7 +18,7 @@ MOST = 2.5  # largest enlargement: beyond it a photo of 64 pixels is a blur
 
 def reframe(
     latents: torch.Tensor,  # [T, 4, S, S] of a PixelCodec, the photo last
-    axes: torch.Tensor,  # [T, 3, 3] of the cameras, see sv3d_pipe.orbit.voxels.frame_axes
+    axes: torch.Tensor,  # [T, 3, 3] of the cameras, see sv3d_pipe.orbit.mini.voxels.frame_axes
 ) -> torch.Tensor:  # [T, 4, S, S]
     """Move and scale the scene so that the object in the photo is centred and fills prep's share of the frame.
 

@@ -1,4 +1,4 @@
-"""Numba kernels of :mod:`sv3d_pipe.nerf.surface`: depth of a density volume, fusion of depths."""
+"""Numba kernels of :mod:`sv3d_pipe.nerf.fusion`: depth of a density volume, fusion of depths."""
 
 from __future__ import annotations
 

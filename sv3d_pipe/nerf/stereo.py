@@ -13,8 +13,8 @@ import numpy as np
 
 from sv3d_pipe.artifacts import Views
 from sv3d_pipe.cameras import Cameras
-from sv3d_pipe.context import Context
 from sv3d_pipe.nerf import _stereo_numba as kernels
+from sv3d_pipe.road.context import Context
 
 SIDE = 128  # pixels per side of the compared pictures, at most
 PLANES_PER_PIXEL = 0.5

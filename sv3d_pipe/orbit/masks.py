@@ -7,8 +7,8 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from sv3d_pipe.orbit.conditioning import time_ids
-from sv3d_pipe.orbit.knowledge import with_depths
-from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline
+from sv3d_pipe.orbit.mini.knowledge import with_depths
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
 
 BACKGROUND_TOLERANCE = 0.06  # largest distance from white, per channel, that still counts as background
 COLORED = 0.5  # alpha from which a pixel's own color is trusted

@@ -8,11 +8,11 @@ import torch
 from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.cameras import N_FRAMES
 from sv3d_pipe.config import OrbitConfig
-from sv3d_pipe.context import Context
 from sv3d_pipe.orbit.angles import camera_angles
 from sv3d_pipe.orbit.conditioning import edm_scalings, time_ids, triangle_scales
-from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline
-from sv3d_pipe.orbit.plan import adopt, plans, ready
+from sv3d_pipe.orbit.memory_plan import adopt, plans, ready
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
+from sv3d_pipe.road.context import Context
 
 
 class OrbitPrior:

@@ -11,10 +11,10 @@ from PIL import Image
 
 from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.config import PrepConfig
-from sv3d_pipe.context import Context
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.pictures import read_image
 from sv3d_pipe.prep.matte import cut_out
-from sv3d_pipe.prep.read import read_image
+from sv3d_pipe.road.context import Context
 
 VISIBLE = 0.05  # alpha above this belongs to the object's bounding box
 SOLID = 0.1  # alpha above this joins parts into one component

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sv3d_pipe.context import Context
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.prep.edges import decontaminate, soften
 from sv3d_pipe.prep.offline import segment
+from sv3d_pipe.road.context import Context
 
 MIN_TRANSPARENT = 0.01  # share of the picture; a meaningful alpha hides at least this much
 MIN_OPAQUE = 5e-4  # and shows at least this much

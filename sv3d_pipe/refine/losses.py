@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sv3d_pipe.geometry.rows import take_rows
+from sv3d_pipe.geometry.gather import take_rows
 from sv3d_pipe.refine.silhouette import Topology, face_normals
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sv3d_pipe.geometry.rows import take_rows
+from sv3d_pipe.geometry.gather import take_rows
 
 LIGHTS = 24
 COSINE_SHARPNESS, COSINE_AMPLITUDE = 2.133, 1.17  # the clamped cosine as a Gaussian around the normal

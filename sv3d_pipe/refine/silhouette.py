@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 
 from sv3d_pipe.cameras import Cameras
-from sv3d_pipe.geometry.rows import take_rows
-from sv3d_pipe.raster import Raster
+from sv3d_pipe.geometry.gather import take_rows
+from sv3d_pipe.geometry.raster import Raster
 
 MOST_PIECES = 8192  # of one edge: more than the diagonal of any picture
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from sv3d_pipe.render.draw import nearest_texels
 from sv3d_pipe.render.objects import Object
-from sv3d_pipe.render.views import nearest_texels
 
 TILE = 256  # texels on a side
 MOST_MATERIALS = 6

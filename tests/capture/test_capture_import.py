@@ -12,13 +12,13 @@ from toy_capture import Optics, cameras_around, poses, shoot, to_capture, write
 from sv3d_pipe.artifacts import Views, save_png
 from sv3d_pipe.capture.capture import import_capture
 from sv3d_pipe.capture.lens import Lens
-from sv3d_pipe.capture.pictures import Shot
 from sv3d_pipe.capture.placement import Placement
 from sv3d_pipe.capture.rectify import aimed_cameras, rectify
-from sv3d_pipe.context import Context
+from sv3d_pipe.capture.shots import Shot
+from sv3d_pipe.dataset.invented.toys import procedural
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.render.shapes import procedural
-from sv3d_pipe.render.views import render_views
+from sv3d_pipe.render.draw import render_views
+from sv3d_pipe.road.context import Context
 
 OPTICS = Optics(100, 80, 210.0, 56.0, 35.0)
 COUNT = 10

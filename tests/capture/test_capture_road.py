@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from sv3d_pipe import Image2Mesh
 from sv3d_pipe.cli import app
-from sv3d_pipe.evaluate.geometry import chamfer, visible_points
-from sv3d_pipe.progress import make_reporter
-from sv3d_pipe.render.shapes import procedural
-from sv3d_pipe.workspace import Workspace
+from sv3d_pipe.dataset.invented.toys import procedural
+from sv3d_pipe.evaluate.protocol_a import chamfer, visible_points
+from sv3d_pipe.road.report import make_reporter
+from sv3d_pipe.road.workspace import Workspace
 
 OPTICS = Optics(100, 80, 210.0, 56.0, 35.0)
 SMALL = {

@@ -8,8 +8,8 @@ import numpy as np
 
 from sv3d_pipe.artifacts import save_png
 from sv3d_pipe.cameras import Cameras, orbit
+from sv3d_pipe.render.draw import Light, render_views
 from sv3d_pipe.render.objects import Object
-from sv3d_pipe.render.views import Light, render_views
 
 CENTER, SCALE = np.array([0.5, -0.3, 1.0]), 3.0
 Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # our (x, y, z) to the capture's (x, -z, y)

@@ -5,9 +5,9 @@ import trimesh
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.evaluate.objects import grey
+from sv3d_pipe.evaluate.truth import grey
 from sv3d_pipe.export.clean import clean, drop_bad_faces, orient, simplify, weld
-from sv3d_pipe.render.views import render_views
+from sv3d_pipe.render.draw import render_views
 
 
 def as_mesh(body: trimesh.Trimesh) -> Mesh:

@@ -10,9 +10,9 @@ from PIL import Image
 
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.export.depth import relative_depth, stretched
 from sv3d_pipe.export.formats import Asset, encode, encode_glb, normalize, parse_formats, placed
-from sv3d_pipe.export.render import file_views, render_textured
+from sv3d_pipe.export.textured_views import file_views, render_textured
+from sv3d_pipe.geometry.extent import relative_depth, stretched
 from sv3d_pipe.pipeline import Image2Mesh
 
 

@@ -6,7 +6,7 @@ from sv3d_pipe.artifacts import Mesh
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.export.clean import clean
 from sv3d_pipe.export.remesh import equal_triangles
-from sv3d_pipe.export.solid import is_solid
+from sv3d_pipe.export.watertight import is_solid
 
 
 def colored(body: trimesh.Trimesh) -> Mesh:

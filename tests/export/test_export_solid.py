@@ -4,7 +4,7 @@ import trimesh
 
 from sv3d_pipe.artifacts import Mesh
 from sv3d_pipe.export.clean import clean, solidify
-from sv3d_pipe.export.solid import is_solid, patch, rebuild, thin_out
+from sv3d_pipe.export.watertight import is_solid, patch, rebuild, thin_out
 
 
 def as_mesh(body: trimesh.Trimesh) -> Mesh:

@@ -4,12 +4,12 @@ import trimesh
 
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import orbit, orbit_angles
-from sv3d_pipe.export.diffusion import diffuse
+from sv3d_pipe.export.bake import bake, spread
 from sv3d_pipe.export.projection import Surface, look, occlusion_distance, project, ready_picture
-from sv3d_pipe.export.render import render_textured
 from sv3d_pipe.export.sampling import sample_texture
-from sv3d_pipe.export.texture import bake, spread
+from sv3d_pipe.export.textured_views import render_textured
 from sv3d_pipe.export.unwrap import Texels, texels, unwrap, vertex_normals
+from sv3d_pipe.export.vertex_diffusion import diffuse
 
 SIZE = 256
 

@@ -12,10 +12,10 @@ import pytest
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.config import ExportConfig
-from sv3d_pipe.context import Context
+from sv3d_pipe.dataset.invented.toys import procedural
 from sv3d_pipe.export.export import export_mesh
-from sv3d_pipe.render.shapes import procedural
-from sv3d_pipe.render.views import render_views
+from sv3d_pipe.render.draw import render_views
+from sv3d_pipe.road.context import Context
 
 SCRIPT = Path(__file__).parents[1] / "tools" / "validate_gltf.mjs"
 N_FILES = 20

@@ -11,14 +11,14 @@ import typer
 from training_fakes import cpu, record, tiny_sv3d, toy_pipeline, toy_recipe
 from typer.testing import CliRunner
 
+from sv3d_pipe.cli import finetune_command
 from sv3d_pipe.cli.guard import Verbs
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.finetune import command as finetune_command
-from sv3d_pipe.finetune.finetune import make_examples, make_trainer, overfit_check, save_model
+from sv3d_pipe.finetune.assembly import make_examples, make_trainer, overfit_check, save_model
 from sv3d_pipe.finetune.monitor import Curves, Monitor, held_out, sample
 from sv3d_pipe.finetune.optimizers import make_optimizers
 from sv3d_pipe.finetune.precompute import encode_orbits
-from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
 
 
 def test_training_writes_pictures_numbers_and_a_model_that_loads(tmp_path):
@@ -188,8 +188,8 @@ def test_every_setting_of_the_recipe_is_an_option():
 @pytest.fixture
 def toy_data(monkeypatch, tmp_path):
     """`--model new` is the toy, and a data set is two toy orbits."""
+    from sv3d_pipe.dataset import orbit_set as dataset
     from sv3d_pipe.finetune import phases
-    from sv3d_pipe.render import dataset
 
     monkeypatch.setattr(dataset, "OrbitSet", lambda folder: [record(0), record(1)])
     monkeypatch.setattr(phases, "start_model", lambda *a, **k: toy_pipeline())

@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 
 from sv3d_pipe.config import PrepConfig
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.finetune.depth import Photos, errors, look_at, train
-from sv3d_pipe.orbit.depth import DepthGuesser
-from sv3d_pipe.orbit.models import load_pipeline
-from sv3d_pipe.orbit.recognizer import SIDE
+from sv3d_pipe.finetune.depth_training import Photos, errors, look_at, train
+from sv3d_pipe.orbit.mini.depth_guess import DepthGuesser
+from sv3d_pipe.orbit.mini.recognizer import SIDE
+from sv3d_pipe.orbit.store.find import load_pipeline
 
 
 def toy_photos(count: int) -> Photos:
@@ -43,7 +43,7 @@ def test_the_same_seed_learns_the_same():
 
 
 def test_photos_are_framed_and_seen_as_they_are_and_mirrored(monkeypatch):
-    monkeypatch.setattr("sv3d_pipe.finetune.depth.seen", lambda photo: (photo, photo.mean((2, 3))))
+    monkeypatch.setattr("sv3d_pipe.finetune.depth_training.seen", lambda photo: (photo, photo.mean((2, 3))))
     one = dataclasses.replace(record(0, views=2), depth=torch.tensor([0.5, 2.0]))
     photos = look_at([one], DepthGuesser(width=8), 0)
     assert photos.fine.shape == (4, 4, SIDE, SIDE)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from training_fakes import cpu, record, toy_pipeline, toy_recipe
 
+from sv3d_pipe.finetune.assembly import make_examples, make_trainer
 from sv3d_pipe.finetune.distill import Distillation
 from sv3d_pipe.finetune.examples import Batch
-from sv3d_pipe.finetune.finetune import make_examples, make_trainer
 from sv3d_pipe.finetune.loss import draw_noise
 from sv3d_pipe.orbit.conditioning import edm_scalings
 

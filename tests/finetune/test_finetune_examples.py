@@ -5,7 +5,7 @@ from training_fakes import record, toy_recipe
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.finetune.examples import Examples, PixelViews, choose_views
-from sv3d_pipe.orbit.pixels import PixelCodec
+from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
 
 
 def examples(orbits, in_order=False, **changes) -> Examples:

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from training_fakes import cpu, record, toy_pipeline, toy_recipe
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.finetune.finetune import make_examples, make_trainer, save_model
+from sv3d_pipe.finetune.assembly import make_examples, make_trainer, save_model
 from sv3d_pipe.finetune.monitor import Monitor, held_out
 from sv3d_pipe.finetune.optimizers import make_optimizers
-from sv3d_pipe.orbit.unet import StableVideo3DUNet
+from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
 
 CODE = """
 import sys

@@ -4,7 +4,7 @@ from training_fakes import tiny_sv3d, toy_pipeline, toy_recipe
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.finetune.phases import choose_trained, fit_phase, start_model
-from sv3d_pipe.orbit.volume import VolumeDenoiser
+from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ from typer.testing import CliRunner
 from sv3d_pipe.cli import app
 from sv3d_pipe.config import PrepConfig
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.finetune.assembly import make_examples, make_trainer
 from sv3d_pipe.finetune.examples import Examples
-from sv3d_pipe.finetune.finetune import make_examples, make_trainer
-from sv3d_pipe.finetune.photos import KnownViews, framed
-from sv3d_pipe.orbit.knowledge import TOKEN, Knowledge
-from sv3d_pipe.orbit.models import load_pipeline
-from sv3d_pipe.orbit.pixels import PixelCodec
-from sv3d_pipe.orbit.recognizer import SIDE
+from sv3d_pipe.finetune.known_views import KnownViews, framed
+from sv3d_pipe.orbit.mini.knowledge import TOKEN, Knowledge
+from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
+from sv3d_pipe.orbit.mini.recognizer import SIDE
+from sv3d_pipe.orbit.store.find import load_pipeline
 
 
 def known_views(count: int = 2) -> KnownViews:
@@ -30,7 +30,7 @@ def fake_sight(monkeypatch) -> list[torch.Tensor]:
         mean = photos.mean().half()
         return mean.expand(len(photos), 120, 12, 12), mean.expand(len(photos), 1280)
 
-    monkeypatch.setattr("sv3d_pipe.finetune.photos.seen", seen)
+    monkeypatch.setattr("sv3d_pipe.finetune.known_views.seen", seen)
     return shown
 
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from training_fakes import record, with_photos
 
-from sv3d_pipe.finetune.photos import KnownViews
+from sv3d_pipe.finetune.known_views import KnownViews
 from sv3d_pipe.finetune.reframe import MOST, reframe
-from sv3d_pipe.orbit.pixels import PixelCodec
-from sv3d_pipe.orbit.voxels import frame_axes, project
+from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
+from sv3d_pipe.orbit.mini.voxels import frame_axes, project
 from sv3d_pipe.prep.frame import bounding_box, recentre
 
 
@@ -92,4 +92,4 @@ def known_views(seed: int) -> KnownViews:
 def nothing_seen(monkeypatch):
     """The recognizer's work is not needed here."""
     nothing = torch.zeros(1, 120, 12, 12), torch.zeros(1, 1280)
-    monkeypatch.setattr("sv3d_pipe.finetune.photos.seen", lambda photos: nothing)
+    monkeypatch.setattr("sv3d_pipe.finetune.known_views.seen", lambda photos: nothing)

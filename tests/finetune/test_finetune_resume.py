@@ -12,7 +12,7 @@ import torch
 from training_fakes import cpu, record, toy_pipeline, toy_recipe
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.finetune.finetune import make_examples, make_trainer
+from sv3d_pipe.finetune.assembly import make_examples, make_trainer
 from sv3d_pipe.finetune.recipe import settle
 
 STEPS = 20

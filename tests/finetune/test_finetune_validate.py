@@ -5,9 +5,9 @@ import torch
 from training_fakes import record
 
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.finetune.check_records import check_record
 from sv3d_pipe.finetune.examples import PixelViews
-from sv3d_pipe.finetune.validate import check_record
-from sv3d_pipe.orbit.pixels import PixelCodec
+from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
 
 GOOD = record(0)
 EMPTY = GOOD.rgba.clone()

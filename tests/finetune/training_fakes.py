@@ -9,10 +9,10 @@ import torch
 from accelerate import Accelerator
 
 from sv3d_pipe.finetune.recipe import Recipe
-from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline, euler_scheduler
-from sv3d_pipe.orbit.pixels import PixelCodec
-from sv3d_pipe.orbit.volume import VolumeDenoiser
-from sv3d_pipe.orbit.voxels import frame_axes, project
+from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
+from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
+from sv3d_pipe.orbit.mini.voxels import frame_axes, project
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
 
 sys.path.append(str(Path(__file__).parents[1] / "orbit"))  # sv3d_tiny
 
@@ -113,7 +113,7 @@ def tiny_sv3d(folder: Path, kind: str = "p") -> StableVideo3DPipeline:
     """The miniature sv3d-p, or a sv3d-u made of it by cutting its angles off, painting 64 x 64 pixels."""
     import sv3d_tiny
 
-    from sv3d_pipe.orbit.convert import to_folder
+    from sv3d_pipe.orbit.sv3d.convert import to_folder
 
     state = sv3d_tiny.weights(sv3d_tiny.numbers())
     if kind == "u":

@@ -7,11 +7,11 @@ import torch
 from sv3d_pipe.artifacts import Field, Views
 from sv3d_pipe.cameras import Cameras, orbit, orbit_angles
 from sv3d_pipe.config import NerfConfig
-from sv3d_pipe.context import Checkpoint, Context
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.nerf.field import RadianceField
-from sv3d_pipe.nerf.fit import fit_field
+from sv3d_pipe.nerf.fit_field import fit_field
 from sv3d_pipe.nerf.rays import Pictures, pictures
+from sv3d_pipe.road.context import Checkpoint, Context
 
 TINY = NerfConfig(steps=300, samples=4096, levels=8, table_log2=13, finest=64, surface=40)
 HALF = np.array([0.3, 0.2, 0.25])  # half sides of the box

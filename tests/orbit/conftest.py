@@ -3,7 +3,7 @@
 import pytest
 import sv3d_tiny
 
-from sv3d_pipe.orbit.convert import to_folder
+from sv3d_pipe.orbit.sv3d.convert import to_folder
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
-from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline, euler_scheduler
-from sv3d_pipe.orbit.pixels import PixelCodec
-from sv3d_pipe.orbit.unet import StableVideo3DUNet
+from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
+from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
 
 
 class FormulaDenoiser(ModelMixin, ConfigMixin):

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-import sv3d_pipe.orbit.pipeline as pipeline_module
-from sv3d_pipe.orbit.convert.convert import to_ours
-from sv3d_pipe.orbit.convert.layout import HeadWidths, unet_config
-from sv3d_pipe.orbit.convert.names import unet_tensors
-from sv3d_pipe.orbit.pipeline import PhotoCondition, StableVideo3DPipeline
-from sv3d_pipe.orbit.unet import StableVideo3DUNet
+import sv3d_pipe.orbit.sv3d.diffusion_pipeline as pipeline_module
+from sv3d_pipe.orbit.sv3d.convert.conversion import to_ours
+from sv3d_pipe.orbit.sv3d.convert.layout import HeadWidths, unet_config
+from sv3d_pipe.orbit.sv3d.convert.names import unet_tensors
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import PhotoCondition, StableVideo3DPipeline
+from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
 
 HEADS = HeadWidths(unet=16, clip=16)
 WEIGHTS = ("model.", "conditioner.", "first_stage_model.")

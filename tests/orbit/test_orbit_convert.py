@@ -11,10 +11,10 @@ from sv3d_tiny import HEADS, load, numbers, weights
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.orbit.conditioning import sinusoid
-from sv3d_pipe.orbit.convert import convert as convert_module
-from sv3d_pipe.orbit.convert import to_file, to_folder
-from sv3d_pipe.orbit.convert.checkpoint import SvdAsSv3d
-from sv3d_pipe.orbit.convert.layout import UNET, UNUSED, unet_config
+from sv3d_pipe.orbit.sv3d.convert import conversion as convert_module
+from sv3d_pipe.orbit.sv3d.convert import to_file, to_folder
+from sv3d_pipe.orbit.sv3d.convert.checkpoint import SvdAsSv3d
+from sv3d_pipe.orbit.sv3d.convert.layout import UNET, UNUSED, unet_config
 
 
 @pytest.fixture
@@ -291,8 +291,8 @@ def test_the_released_size_is_read_from_the_shapes():
 @pytest.mark.parametrize("model", ["u", "p"])
 def test_all_tensors_of_the_released_files_are_accounted_for(shared_dir, model):
     """Key by key and shape by shape, at full size, without any weights."""
-    from sv3d_pipe.orbit.convert.convert import _check, empty_modules
-    from sv3d_pipe.orbit.convert.layout import configs, kind_of
+    from sv3d_pipe.orbit.sv3d.convert.conversion import _check, empty_modules
+    from sv3d_pipe.orbit.sv3d.convert.layout import configs, kind_of
 
     keys = json.loads((shared_dir / "sv3d" / f"keys_sv3d_{model}.json").read_text())
     shapes = {key: tuple(shape) for key, (shape, _) in keys.items()}

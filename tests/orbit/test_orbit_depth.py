@@ -5,13 +5,13 @@ from orbit_fakes import half_disc
 
 from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.config import OrbitConfig
-from sv3d_pipe.context import Context
-from sv3d_pipe.orbit.depth import Guess
-from sv3d_pipe.orbit.models import load_pipeline
+from sv3d_pipe.orbit.mini.depth_guess import Guess
+from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
+from sv3d_pipe.orbit.mini.recognizer import LIMIT, SIDE, Convolution, Units, look
 from sv3d_pipe.orbit.paint import paint_frames
-from sv3d_pipe.orbit.pixels import PixelCodec
 from sv3d_pipe.orbit.prior import load_prior
-from sv3d_pipe.orbit.recognizer import LIMIT, SIDE, Convolution, Units, look
+from sv3d_pipe.orbit.store.find import load_pipeline
+from sv3d_pipe.road.context import Context
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from sv3d_pipe.cli import app
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.orbit import cache, convert
-from sv3d_pipe.orbit.download import download
-from sv3d_pipe.orbit.known import MODELS
-from sv3d_pipe.orbit.models import find_model, identity, list_models, load_pipeline
+from sv3d_pipe.orbit.store.download import download
+from sv3d_pipe.orbit.store.find import find_model, identity, list_models, load_pipeline
+from sv3d_pipe.orbit.store.known import MODELS
 
 FILE = "sv3d_p.safetensors"
 Disk = namedtuple("Disk", "total used free")

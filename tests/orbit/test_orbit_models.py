@@ -12,7 +12,7 @@ from orbit_fakes import formula_pipeline
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.orbit import cache, convert, models
-from sv3d_pipe.orbit.models import find_model, identity, list_models, load_pipeline
+from sv3d_pipe.orbit.store.find import find_model, identity, list_models, load_pipeline
 
 
 @pytest.fixture(autouse=True)

@@ -8,13 +8,13 @@ from orbit_fakes import formula_pipeline, half_disc, vae_pipeline
 from sv3d_pipe.artifacts import Photo, on_white, resize_rgba
 from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.config import OrbitConfig
-from sv3d_pipe.context import Context
-from sv3d_pipe.evaluate.images import psnr
+from sv3d_pipe.evaluate.picture_scores import psnr
 from sv3d_pipe.orbit.masks import crisp, cut_from_white, cut_out
+from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
+from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
 from sv3d_pipe.orbit.paint import paint
-from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline, euler_scheduler
-from sv3d_pipe.orbit.pixels import PixelCodec
-from sv3d_pipe.orbit.volume import VolumeDenoiser
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
+from sv3d_pipe.road.context import Context
 
 
 class CountingBar:
@@ -93,7 +93,7 @@ def test_too_few_steps_are_told_for_models_with_a_vae(model, monkeypatch):
     quiet, told = Context(), Context()
     paint(OrbitConfig(model=model, steps=1), Photo(half_disc()), quiet)
     monkeypatch.setattr(
-        "sv3d_pipe.orbit.plan.load_pipeline", lambda name, device, dtype: vae_pipeline(pose=True)
+        "sv3d_pipe.orbit.memory_plan.load_pipeline", lambda name, device, dtype: vae_pipeline(pose=True)
     )
     paint(OrbitConfig(model="tiny", steps=1, guidance=1.0), Photo(half_disc()), told)
     assert not quiet.warnings
@@ -102,7 +102,7 @@ def test_too_few_steps_are_told_for_models_with_a_vae(model, monkeypatch):
 
 def test_the_bar_of_a_model_with_a_vae_shows_the_noise_and_decodes_nothing(monkeypatch):
     bar, pipeline, decoded = CountingBar(), vae_pipeline(), []
-    monkeypatch.setattr("sv3d_pipe.orbit.plan.load_pipeline", lambda name, device, dtype: pipeline)
+    monkeypatch.setattr("sv3d_pipe.orbit.memory_plan.load_pipeline", lambda name, device, dtype: pipeline)
     pipeline.vae.decoder.register_forward_pre_hook(lambda module, args: decoded.append(len(args[0])))
     config = OrbitConfig(model="tiny", steps=3, guidance=1.0)
     paint(config, Photo(half_disc()), Context(bar=lambda title, total: bar))
@@ -146,7 +146,9 @@ def test_solver_of_the_settings_is_used(model, solver):
 
 
 def test_frames_painted_on_white_get_an_alpha_and_the_photo_keeps_its_own(monkeypatch):
-    monkeypatch.setattr("sv3d_pipe.orbit.plan.load_pipeline", lambda name, device, dtype: vae_pipeline())
+    monkeypatch.setattr(
+        "sv3d_pipe.orbit.memory_plan.load_pipeline", lambda name, device, dtype: vae_pipeline()
+    )
     photo = Photo(half_disc(32))
     views, metrics = paint(OrbitConfig(model="tiny", steps=1, guidance=1.0), photo, Context())
     assert views.rgba.shape == (21, 64, 64, 4) and metrics["kind"] == "static"

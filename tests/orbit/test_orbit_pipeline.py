@@ -8,10 +8,10 @@ from orbit_fakes import formula_pipeline, half_disc, vae_pipeline
 from PIL import Image
 
 from sv3d_pipe.artifacts import resize_rgba
-from sv3d_pipe.orbit.pipeline import StableVideo3DPipeline, euler_scheduler
-from sv3d_pipe.orbit.pixels import PixelCodec
-from sv3d_pipe.orbit.unet import StableVideo3DUNet
-from sv3d_pipe.orbit.volume import VolumeDenoiser
+from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
+from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
+from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
 
 
 def seeded(n: int = 0) -> torch.Generator:
@@ -157,7 +157,7 @@ def test_loading_needs_neither_transformers_nor_accelerate(tmp_path):
         "hidden, find = ('transformers', 'accelerate', 'peft'), importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *rest: None if name in hidden else find(name, *rest)\n"
         "sys.modules.update(dict.fromkeys(hidden))\n"
-        "from sv3d_pipe.orbit.models import load_pipeline\n"
+        "from sv3d_pipe.orbit.store.find import load_pipeline\n"
         f"print(load_pipeline({str(tmp_path)!r}, 'cpu').size)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from sv3d_pipe.cameras import FOV_DEG
-from sv3d_pipe.orbit.render import render_volume, render_volume_torch
-from sv3d_pipe.orbit.voxels import CAMERA_DISTANCE, frame_axes, voxel_centers
+from sv3d_pipe.orbit.mini.volume_render import render_volume, render_volume_torch
+from sv3d_pipe.orbit.mini.voxels import CAMERA_DISTANCE, frame_axes, voxel_centers
 
 
 @pytest.mark.parametrize(

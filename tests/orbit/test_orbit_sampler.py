@@ -7,9 +7,9 @@ from safetensors.torch import load_file
 from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.cameras import orbit_angles
 from sv3d_pipe.orbit.conditioning import edm_scalings
-from sv3d_pipe.orbit.pipeline import euler_scheduler
 from sv3d_pipe.orbit.prior import OrbitPrior
-from sv3d_pipe.orbit.schedulers import dpm_scheduler
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import euler_scheduler
+from sv3d_pipe.orbit.sv3d.schedulers import dpm_scheduler
 
 
 @pytest.fixture(scope="module")

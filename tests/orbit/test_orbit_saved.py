@@ -10,7 +10,7 @@ from diffusers import EulerDiscreteScheduler
 
 import sv3d_pipe
 from sv3d_pipe import DepthGuesser, PixelCodec, StableVideo3DPipeline, StableVideo3DUNet, VolumeDenoiser
-from sv3d_pipe.orbit.models import find_model, load_pipeline
+from sv3d_pipe.orbit.store.find import find_model, load_pipeline
 
 OLD = Path(__file__).parent / "saved_by_0.1.0" / "model_index.json"  # of a converted sv3d-p
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from sv3d_pipe.cameras import FOV_DEG, orbit
-from sv3d_pipe.orbit.pixels import PixelCodec
-from sv3d_pipe.orbit.volume import SOLID, VolumeDenoiser
-from sv3d_pipe.orbit.voxels import CAMERA_DISTANCE, FOCAL, frame_axes, project, unproject, voxel_centers
+from sv3d_pipe.orbit.mini.denoiser import SOLID, VolumeDenoiser
+from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
+from sv3d_pipe.orbit.mini.voxels import CAMERA_DISTANCE, FOCAL, frame_axes, project, unproject, voxel_centers
 
 
 def tiny(**changes) -> VolumeDenoiser:

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from sv3d_pipe.config import PrepConfig
-from sv3d_pipe.context import Context
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.prep.frame import bounding_box, keep_main_parts, prepare, recentre, touched_sides
+from sv3d_pipe.road.context import Context
 
 
 def canvas(*boxes, size=(300, 400)):

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from sv3d_pipe.context import Context
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.prep import matte
 from sv3d_pipe.prep.backdrop import fit_border, random_walker
 from sv3d_pipe.prep.edges import decontaminate, soften
 from sv3d_pipe.prep.matte import cut_out, is_meaningful
 from sv3d_pipe.prep.offline import find_letterbox, grab_cut, segment
+from sv3d_pipe.road.context import Context
 
 
 def disc(size=300, radius=90, center=(150, 150)):
@@ -204,7 +204,7 @@ def test_same_photo_same_mask():
 
 @pytest.mark.parametrize("name, least", [("animal-2", 0.95), ("car-2", 0.8)])
 def test_photos_against_reference_cut_outs(shared_dir, name, least):
-    from sv3d_pipe.prep.read import read_image
+    from sv3d_pipe.pictures import read_image
 
     photos = shared_dir / "photos"
     image, _ = read_image(photos / f"{name}.jpg", 1000)

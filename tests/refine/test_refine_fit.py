@@ -10,14 +10,14 @@ import trimesh
 from sv3d_pipe.artifacts import Field, Mesh, Views
 from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.config import RefineConfig
-from sv3d_pipe.context import Checkpoint, Context
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.geometry.raster import rasterize
 from sv3d_pipe.nerf.field import RadianceField
-from sv3d_pipe.raster import rasterize
-from sv3d_pipe.refine.fit import refine_from, refine_mesh, view_trust
+from sv3d_pipe.refine.dmtet import largest_components
+from sv3d_pipe.refine.fit_mesh import refine_from, refine_mesh, view_trust
 from sv3d_pipe.refine.losses import anchor_loss, color_loss, normal_loss, smooth_loss
 from sv3d_pipe.refine.silhouette import Topology
-from sv3d_pipe.refine.solid import largest_components
+from sv3d_pipe.road.context import Checkpoint, Context
 
 SMALL = RefineConfig(steps=30, grid=24, render=32, learning_rate=0.05, sds=False)
 

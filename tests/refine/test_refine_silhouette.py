@@ -6,10 +6,10 @@ import torch
 import trimesh
 
 from sv3d_pipe.cameras import orbit
-from sv3d_pipe.raster import rasterize
+from sv3d_pipe.geometry.raster import rasterize
 from sv3d_pipe.refine.losses import mask_loss
 from sv3d_pipe.refine.silhouette import Topology, coverage
-from sv3d_pipe.refine.surface import surface_hits
+from sv3d_pipe.refine.surface_hits import surface_hits
 
 SIZE, FACTOR = 64, 8
 CAMERAS = orbit(np.array([0.0, 130.0]), np.array([10.0, -25.0]))

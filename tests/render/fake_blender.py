@@ -53,7 +53,7 @@ def import_gltf(filepath):
 def draw(write_still):
     from sv3d_pipe.artifacts import save_png
     from sv3d_pipe.cameras import Cameras
-    from sv3d_pipe.render.views import render_views
+    from sv3d_pipe.render.draw import render_views
 
     assert write_still and scene.camera is made["camera"]
     to_gltf = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])  # z up to y up

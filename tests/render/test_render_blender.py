@@ -12,6 +12,7 @@ import pytest
 import trimesh
 
 from sv3d_pipe.cameras import orbit
+from sv3d_pipe.dataset.photograph import Job, Look, photograph
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.render.blender import (
     find_blender,
@@ -20,9 +21,8 @@ from sv3d_pipe.render.blender import (
     roughness_of,
     to_glb,
 )
+from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.render.lighting import Studio
-from sv3d_pipe.render.photograph import Job, Look, photograph
-from sv3d_pipe.render.views import render_views
 
 FAKE = Path(__file__).with_name("fake_blender.py")
 

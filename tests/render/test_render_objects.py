@@ -9,8 +9,8 @@ from trimesh.visual.material import PBRMaterial
 
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.render.objects import load_object
-from sv3d_pipe.render.views import render_views
 
 TWO = np.zeros((8, 8, 3), np.uint8)
 TWO[:4], TWO[4:] = (255, 0, 0), (0, 0, 255)  # red above, blue below

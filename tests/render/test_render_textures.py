@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from sv3d_pipe.render.draw import nearest_texels
 from sv3d_pipe.render.objects import Object, from_trimesh
 from sv3d_pipe.render.textures import (
     PATTERNS,
@@ -14,7 +15,6 @@ from sv3d_pipe.render.textures import (
     tile,
     turn_hues,
 )
-from sv3d_pipe.render.views import nearest_texels
 
 
 def rng(seed=0):

@@ -6,12 +6,12 @@ import torch
 import trimesh
 
 from sv3d_pipe.cameras import orbit
+from sv3d_pipe.dataset.invented.toys import procedural
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.raster import rasterize
+from sv3d_pipe.geometry.raster import rasterize
+from sv3d_pipe.render.draw import Light, nearest_texels, render_views
 from sv3d_pipe.render.lighting import Studio, corner_normals, to_linear, to_srgb
 from sv3d_pipe.render.objects import from_trimesh, load_object
-from sv3d_pipe.render.shapes import procedural
-from sv3d_pipe.render.views import Light, nearest_texels, render_views
 
 
 def test_objects_are_centered_and_of_unit_size():
@@ -67,7 +67,7 @@ def test_the_kernel_draws_exactly_what_plain_numpy_draws(size, supersample):
 def test_views_drawn_one_by_one_are_those_drawn_together(monkeypatch):
     obj, cameras = procedural(2), orbit([0.0, 120.0, 240.0], 10.0, 3.0)
     together = render_views(obj, cameras, 40)
-    monkeypatch.setattr("sv3d_pipe.render.views.SUBPIXELS_AT_ONCE", 1)
+    monkeypatch.setattr("sv3d_pipe.render.draw.SUBPIXELS_AT_ONCE", 1)
     np.testing.assert_array_equal(render_views(obj, cameras, 40), together)
 
 

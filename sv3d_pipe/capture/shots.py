@@ -1,0 +1,215 @@
+"""The pictures of a capture as cut-outs: from their alpha, their mask files, or a matte."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from sv3d_pipe.capture.lens import Lens, read_lens
+from sv3d_pipe.capture.transforms import FEWEST, MOST, Frame
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.pictures import BROKEN, FORMATS
+from sv3d_pipe.prep.frame import PART, keep_main_parts
+from sv3d_pipe.prep.matte import MIN_TRANSPARENT, cut_out
+from sv3d_pipe.road.context import Context
+
+LONGEST = 1536  # pixels; larger pictures are read smaller
+MOST_PIXELS = 2**26  # of all cut-outs together: a quarter of a gigabyte
+BUSY_SHARE = 1 / 3  # of pictures with a busy background or no object; beyond it a matte is a bad guess
+SOLID = 0.3  # alpha from which a pixel counts as object
+RIM = 2  # pixels around a cut-out that are kept empty
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture of the object.
+
+    Attributes:
+        name: of the file. c2w: [4, 4] camera-to-world in the capture's coordinates.
+        lens: of the whole picture, in the pixels of ``rgba``.
+        rgba: [h, w, 4] uint8, color premultiplied: the part of the picture that holds the object.
+        left, top: where that part lies in the whole picture.
+        cut: whether the picture's border cuts the object.
+        source: "alpha", "mask", "rembg" or "offline". plain: False where a matte met a busy background.
+    """
+
+    name: str
+    c2w: np.ndarray
+    lens: Lens
+    rgba: np.ndarray
+    left: int
+    top: int
+    cut: bool
+    source: str
+    plain: bool
+
+    @property
+    def box(self) -> tuple[int, int, int, int] | None:
+        """Left, top, right, bottom of the object in the whole picture; None if there is none."""
+        solid = self.rgba[..., 3] > 255 * SOLID
+        if not solid.any():
+            return None
+        x, y = np.flatnonzero(solid.any(0)), np.flatnonzero(solid.any(1))
+        return (
+            self.left + int(x[0]), self.top + int(y[0]), self.left + int(x[-1]) + 1, self.top + int(y[-1]) + 1,
+        )  # fmt: skip
+
+
+def read_shots(frames: list[Frame], matte: str, context: Context) -> list[Shot]:
+    """All pictures of a capture, cut out.
+
+    Alpha comes first, then mask files (white is the object), then a matte, with a warning.
+
+    Args:
+        matte: ``prep.matte``, for pictures that have neither alpha nor mask.
+    Raises:
+        UserError: a picture that cannot be read, or too few objects on backgrounds that a matte can handle.
+    """
+    frames = _thinned(frames, context)
+    budget = MOST_PIXELS // len(frames)
+    shots, failed = [], []
+    with context.bar("reading", len(frames)) as bar:
+        for frame in frames:
+            shot = _read_shot(frame, matte, budget)
+            if shot is None or not shot.plain:
+                failed.append(frame.image.name)
+            else:
+                shots.append(shot)
+            if len(failed) > BUSY_SHARE * len(frames):
+                raise UserError(
+                    f"The pictures have no masks and their backgrounds are too busy to cut the object out "
+                    f"(the first is {failed[0]}); save them as cut-out PNGs or name masks as mask_path."
+                )
+            bar.update(1, frame.image.name)
+    if len(shots) < FEWEST:
+        raise UserError(f"Only {len(shots)} pictures show an object; at least {FEWEST} are needed.")
+    _warn(shots, failed, context)
+    return shots
+
+
+def _thinned(frames: list[Frame], context: Context) -> list[Frame]:
+    """At most MOST frames, evenly chosen."""
+    if len(frames) <= MOST:
+        return frames
+    context.warn(f"Of {len(frames)} pictures, {MOST} evenly chosen ones are used.")
+    return [frames[i] for i in np.linspace(0, len(frames) - 1, MOST).round().astype(int)]
+
+
+def _warn(shots: list[Shot], failed: list[str], context: Context) -> None:
+    guessed = sum(shot.source in ("offline", "rembg") for shot in shots)
+    if guessed:
+        context.warn(
+            f"{guessed} pictures have neither transparency nor a mask and were cut out by a matte; "
+            "cut-out PNGs or mask files give better meshes."
+        )
+    if failed:
+        context.warn(
+            f"{len(failed)} pictures were left out, since the matte found no object in them or is not sure of it; "
+            f"the first is {failed[0]}."
+        )
+
+
+def _read_shot(frame: Frame, matte: str, budget: int) -> Shot | None:
+    """A frame's cut-out of at most ``budget`` pixels; None if a matte finds no object."""
+    image, (width, height) = _read_picture(frame.image)
+    lens = read_lens(frame.optics, width, height, frame.image).scaled(image.shape[1], image.shape[0])
+    plain = True
+    if image.shape[-1] == 4 and float((image[..., 3] > 0.5).mean()) <= 1 - MIN_TRANSPARENT:
+        rgba, source = image, "alpha"
+    elif frame.mask is not None:
+        rgba, source = np.dstack([image[..., :3], _read_mask(frame, image, width / height)]), "mask"
+    else:
+        try:
+            cut = cut_out(image, matte, frame.image.name, Context())
+        except UserError:
+            if matte in ("alpha", "rembg"):
+                raise
+            return None
+        rgba, source, plain = keep_main_parts(cut.rgba, PART[cut.source])[0], cut.source, cut.plain
+    return _crop(frame, lens, rgba, source, plain, budget)
+
+
+def _crop(frame: Frame, lens: Lens, rgba: np.ndarray, source: str, plain: bool, budget: int) -> Shot:
+    alpha = rgba[..., 3]
+    border = np.concatenate(
+        [alpha[:2].ravel(), alpha[-2:].ravel(), alpha[:, :2].ravel(), alpha[:, -2:].ravel()]
+    )
+    cut = int((border > SOLID).sum()) > 4
+    visible = alpha > 0.5 / 255
+    x, y = np.flatnonzero(visible.any(0)), np.flatnonzero(visible.any(1))
+    if len(x) == 0:
+        x = y = np.zeros(1, int)
+    pixels = (np.ptp(x) + 1) * (np.ptp(y) + 1)
+    if pixels > budget:
+        share = (budget / pixels) ** 0.5
+        size = (max(1, int(lens.width * share)), max(1, int(lens.height * share)))
+        smaller = _shrink_rgba(rgba, size)
+        return _crop(frame, lens.scaled(*size), smaller, source, plain, 2 * budget)
+    left, top = max(int(x[0]) - RIM, 0), max(int(y[0]) - RIM, 0)
+    part = rgba[top : int(y[-1]) + 1 + RIM, left : int(x[-1]) + 1 + RIM]
+    premultiplied = np.concatenate([part[..., :3] * part[..., 3:], part[..., 3:]], -1)
+    stored = (np.clip(premultiplied, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return Shot(frame.image.name, frame.c2w, lens, stored, left, top, cut, source, plain)
+
+
+def _shrink_rgba(rgba: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A straight-alpha picture at another width and height; colors are averaged premultiplied."""
+    premultiplied = np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], -1)
+    small = cv2.resize(premultiplied, size, interpolation=cv2.INTER_AREA)
+    small[..., :3] /= np.maximum(small[..., 3:], 1e-6)
+    return small
+
+
+def _read_picture(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+    """[H, W, 3 or 4] float32, shrunk to LONGEST, and the file's width and height.
+
+    EXIF rotation is not applied: the intrinsics belong to the pixels as they are stored.
+    """
+    with _open(path) as image:
+        size = image.size
+        image.draft("RGB", (LONGEST, LONGEST))
+        transparent = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
+        array = _as_array(path, image, "RGBA" if transparent else "RGB")
+    share = min(1.0, LONGEST / max(array.shape[:2]))
+    if share < 1:
+        smaller = (max(1, round(array.shape[1] * share)), max(1, round(array.shape[0] * share)))
+        array = (
+            _shrink_rgba(array, smaller)
+            if transparent
+            else cv2.resize(array, smaller, interpolation=cv2.INTER_AREA)
+        )
+    if transparent and (array[..., 3] > 1 - 0.5 / 255).all():
+        array = np.ascontiguousarray(array[..., :3])
+    return array, size
+
+
+def _read_mask(frame: Frame, image: np.ndarray, aspect: float) -> np.ndarray:
+    """[H, W] float32 in [0, 1] at the picture's size; masks of 0 and 1 instead of 0 and 255 are understood."""
+    with _open(frame.mask) as file:
+        width, height = file.size
+        mask = _as_array(frame.mask, file, "L")
+    if abs(width / height / aspect - 1) > 0.02:
+        raise UserError(f"The mask {frame.mask} has another shape than its picture {frame.image.name}.")
+    if 0 < mask.max() < 0.5:
+        mask = mask / mask.max()
+    return np.clip(cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_AREA), 0, 1)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise UserError(f"{path} is not a picture in a known format; save it as PNG or JPEG.") from None
+    except (Image.DecompressionBombError, *BROKEN):
+        raise UserError(f"{path} cannot be read or is damaged; save or copy it again.") from None
+
+
+def _as_array(path: Path, image: Image.Image, mode: str) -> np.ndarray:
+    try:
+        return np.asarray(image.convert(mode), np.float32) / np.float32(255)
+    except (Image.DecompressionBombError, *BROKEN):
+        raise UserError(f"{path} is damaged or cut short; save or copy it again.") from None

@@ -1,0 +1,57 @@
+"""The verbs that only tell: config, doctor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sv3d_pipe.cli.signatures import Choices, with_settings
+from sv3d_pipe.config import Config, to_toml
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.road.workspace import Workspace
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+@with_settings(common=("preset", "config", "set", "json"))
+def config(
+    workspace: Annotated[
+        Path | None,
+        typer.Argument(help="Print the settings of this workspace's last run.", show_default=False),
+    ] = None,
+    choices: Choices = None,
+) -> None:
+    """Print the effective settings as TOML, each with its help; --config reads such a file."""
+    settings = choices.config()
+    if workspace is not None:
+        run = Workspace(workspace).read_run()
+        if run is None:
+            raise UserError(f"{workspace} is not a workspace; give a folder made by `img2mesh run`.")
+        settings = Config().replace(run["config"]).replace(choices.settings)
+    typer.echo(json.dumps(settings.flat(), indent=1) if choices.json else to_toml(settings), nl=choices.json)
+
+
+def doctor(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder whose disk is looked at.")] = Path("out"),
+    as_json: Json = False,
+) -> None:
+    """Tell what is installed, what this machine has and which backend each stage will use.
+
+    Exit code 1 if something is missing without which photos cannot become meshes.
+    """
+    from sv3d_pipe.doctor import examine
+
+    found = examine(out)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        for section in ("machine", "packages", "stages", "models"):
+            typer.echo(f"{section}")
+            for name, text in found[section].items():
+                typer.echo(f"  {name:<24}{text}")
+        typer.echo("\n".join(f"Problem: {line}" for line in found["problems"]) or "No problems found.")
+    if found["problems"]:
+        raise typer.Exit(1)

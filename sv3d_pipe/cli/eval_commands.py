@@ -1,0 +1,168 @@
+"""The verbs of ``img2mesh eval``: mesh, recon, photo, orbit."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from sv3d_pipe.cli.guard import WRONG_USE, at_work
+from sv3d_pipe.cli.run_commands import SOME_FAILED
+from sv3d_pipe.cli.signatures import SEED, Choices, with_settings
+from sv3d_pipe.errors import UserError
+
+app = typer.Typer(help="Measure meshes and pictures against the truth.", no_args_is_help=True)
+
+Objects = Annotated[
+    Path, typer.Argument(metavar="OBJECTS_DIR", help="Folder of meshes; folders in it are searched too.")
+]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="Take a random choice of so many (by --seed).", show_default="all")
+]
+Ids = Annotated[
+    list[str],
+    typer.Option(metavar="GLOB", help="Only objects of such a name, e.g. 'gso_*'; may be repeated."),
+]
+Size = Annotated[
+    int | None, typer.Option(min=32, max=2048, help="Side of the rendered pictures.", show_default="256")
+]
+FrameSize = Annotated[
+    int | None,
+    typer.Option(min=32, max=2048, help="Side of the compared pictures.", show_default="the model's frames"),
+]
+Up = Annotated[
+    Literal["y", "z"], typer.Option(help="The files' upward axis: y as in glTF, z as in Google's scans.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Measure again what was measured before.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the scores, tables and pictures.")]
+
+
+@app.command("mesh")
+@with_settings(common=("seed", "json", "quiet"))
+def mesh(
+    truth: Annotated[Path, typer.Argument(metavar="GT", help="The true mesh.")],
+    pred: Annotated[Path, typer.Argument(metavar="PRED", help="The mesh to judge.")],
+    out: Out = Path("out/eval/mesh"),
+    choices: Choices = None,
+) -> None:
+    """Compare one mesh with another: chamfer distances, F-scores, IoU, normals, beside the noise floor."""
+    from sv3d_pipe.evaluate.display import Display
+    from sv3d_pipe.evaluate.pair import judge_pair, pair_table
+
+    _check_packages()
+    with at_work(out):
+        document = judge_pair(truth, pred, _seed(choices), out, Display(choices.quiet))
+    if not choices.quiet:
+        pair_table(document).show()
+    typer.echo(json.dumps(document, indent=1) if choices.json else out / "mesh.json")
+
+
+@app.command("recon")
+@with_settings()
+def recon(
+    objects: Objects,
+    limit: Limit = None,
+    ids: Ids = [],  # noqa: B006 - typer reads it, nobody changes it
+    size: Size = None,
+    up: Up = "y",
+    force: Force = False,
+    out: Out = Path("out/eval/recon"),
+    choices: Choices = None,
+) -> None:
+    """Reconstruct objects from perfect views: nerf, refine and the exported file against the truth."""
+    _run("recon", objects, limit, ids, size, up, force, out, choices)
+
+
+@app.command("photo")
+@with_settings()
+def photo(
+    objects: Objects,
+    limit: Limit = None,
+    ids: Ids = [],  # noqa: B006
+    size: Size = None,
+    up: Up = "y",
+    tell_depth: Annotated[
+        bool,
+        typer.Option(
+            "--tell-depth", help="Set export.depth to each object's own; the ellipsoid gets it too."
+        ),
+    ] = False,
+    force: Force = False,
+    out: Out = Path("out/eval/photo"),
+    choices: Choices = None,
+) -> None:
+    """Go the whole road from one picture of each object; the mesh against the object and an ellipsoid."""
+    _run("photo", objects, limit, ids, size, up, force, out, choices, tell_depth)
+
+
+@app.command("orbit")
+@with_settings()
+def orbit(
+    objects: Objects,
+    limit: Limit = None,
+    ids: Ids = [],  # noqa: B006
+    size: FrameSize = None,
+    up: Up = "y",
+    force: Force = False,
+    out: Out = Path("out/eval/orbit"),
+    choices: Choices = None,
+) -> None:
+    """Paint the orbit of each object; novel views against the truth, beside the photo and an ellipsoid."""
+    _run("orbit", objects, limit, ids, size, up, force, out, choices)
+
+
+def _run(
+    name: str,
+    folder: Path,
+    limit: int | None,
+    ids: list[str],
+    size: int | None,
+    up: str,
+    force: bool,
+    out: Path,
+    choices: Choices,
+    tell_depth: bool = False,
+) -> None:
+    from sv3d_pipe.device import resolve_device
+    from sv3d_pipe.evaluate.display import Display
+    from sv3d_pipe.evaluate.suite import Options, run_suite, tables
+    from sv3d_pipe.evaluate.truth import find_objects
+
+    _check_packages()
+    suite = _suite(name)
+    seed = _seed(choices)
+    options = Options(choices.config(), size, seed, resolve_device(choices.device), up, tell_depth, force)
+    found = find_objects(folder, tuple(ids), limit, seed)
+    with at_work(out):
+        document = run_suite(suite, found, options, out, Display(choices.quiet))
+    if not choices.quiet:
+        for table in tables(suite, document, every_object=False):
+            table.show()
+        if document["failed"]:
+            names = ", ".join(item["name"] for item in document["failed"])
+            typer.echo(f"{len(document['failed'])} of {len(found)} objects failed: {names}", err=True)
+    typer.echo(json.dumps(document, indent=1) if choices.json else out / f"{name}.json")
+    if document["failed"]:
+        raise typer.Exit(SOME_FAILED if document["rows"] else WRONG_USE)
+
+
+def _suite(name: str):
+    if name == "recon":
+        from sv3d_pipe.evaluate.recon_suite import RECON as suite
+    elif name == "photo":
+        from sv3d_pipe.evaluate.photo_suite import PHOTO as suite
+    else:
+        from sv3d_pipe.evaluate.orbit_suite import ORBIT as suite
+    return suite
+
+
+def _check_packages() -> None:
+    if find_spec("torchmetrics") is None:
+        raise UserError("`img2mesh eval` needs torchmetrics; install it with `pip install 'img2mesh[eval]'`.")
+
+
+def _seed(choices: Choices) -> int:
+    return SEED if choices.seed is None else choices.seed

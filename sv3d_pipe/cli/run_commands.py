@@ -1,0 +1,140 @@
+"""The verbs that go the whole road: run and batch."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from sv3d_pipe.cli.guard import WRONG_USE, at_work
+from sv3d_pipe.cli.signatures import SEED, Choices, with_settings
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.road.workspace import STAGES, Workspace
+
+SOME_FAILED = 3
+MOST_USED = (
+    "prep.matte", "orbit.model", "orbit.kind", "orbit.elevation_deg", "orbit.azimuths", "orbit.elevations",
+    "orbit.low_vram", "refine.sds", "export.format", "export.faces", "export.texture", "export.depth",
+    "export.watertight", "export.remesh", "export.up", "export.scale", "export.turntable",
+)  # fmt: skip
+StageName = Literal["prep", "orbit", "nerf", "refine", "export"]
+Until = Annotated[StageName, typer.Option(help="Stop after this stage.")]
+From = Annotated[
+    StageName | None,
+    typer.Option("--from", help="Run this stage and the later ones again, even if they are finished."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Run everything again, even if it is finished.")]
+
+
+@with_settings(*MOST_USED)
+def run(
+    photo: Annotated[list[Path], typer.Argument(help="The photo.", metavar="PHOTO", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Workspace of this photo.", show_default="out/<photo's name>"),
+    ] = None,
+    from_stage: From = None,
+    until: Until = "export",
+    force: Force = False,
+    choices: Choices = None,
+) -> None:
+    """Make a textured mesh of one photo.
+
+    Finished stages are skipped; a stage runs again when a setting that it depends on has changed.
+    The path of the mesh is printed on stdout, everything else on stderr.
+    """
+    from sv3d_pipe.pipeline import Image2Mesh
+    from sv3d_pipe.road.report import make_reporter
+    from sv3d_pipe.road.sources import workspace_for
+
+    path = _one_photo(photo)
+    image2mesh = Image2Mesh(choices.config(), _seed(choices), choices.device, make_reporter(choices.quiet))
+    root = out or workspace_for(path, Path("out"))
+    with at_work(root):
+        result = image2mesh(path, root, until=until, force_from="prep" if force else from_stage)
+    report(result, choices)
+
+
+@with_settings(*MOST_USED)
+def batch(
+    folder: Annotated[Path, typer.Argument(help="Folder of photos; folders in it are searched too.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the workspaces.")] = Path("out"),
+    exclude: Annotated[
+        list[str], typer.Option(help="File names to leave out, e.g. '*.matte.png'; may be repeated.")
+    ] = [],  # noqa: B006 - typer reads it, nobody changes it
+    from_stage: From = None,
+    until: Until = "export",
+    force: Force = False,
+    choices: Choices = None,
+) -> None:
+    """Make a mesh of every photo in a folder; finished ones are skipped, bad ones are named.
+
+    Exit code 0: all good; 3: some failed; 2: none worked. OUT/batch.json keeps the summary.
+    """
+    from sv3d_pipe.pipeline import Image2Mesh
+    from sv3d_pipe.road.batch import run_batch, summarize
+    from sv3d_pipe.road.report import make_reporter, show_batch
+
+    reporter = make_reporter(choices.quiet)
+    image2mesh = Image2Mesh(choices.config(), _seed(choices), choices.device, reporter)
+
+    def announce(index: int, total: int, photo: Path) -> None:
+        reporter.say(f"[{index}/{total}] {photo}")
+
+    force_from = "prep" if force else from_stage
+    with at_work(out):
+        items = run_batch(
+            image2mesh, folder, out, tuple(exclude), announce, until=until, force_from=force_from
+        )
+    if not choices.quiet:
+        show_batch(items)
+    if choices.json:
+        typer.echo(json.dumps(summarize(items), indent=1))
+    failed = sum(item.status == "failed" for item in items)
+    if failed:
+        raise typer.Exit(WRONG_USE if failed == len(items) else SOME_FAILED)
+
+
+def report(result, choices: Choices) -> None:
+    """The closing table on stderr; on stdout the summary, or the path of the mesh or last stage."""
+    from sv3d_pipe.road.report import show_table
+
+    if not choices.quiet:
+        show_table(result)
+    if choices.json:
+        typer.echo(json.dumps(result.summary(), indent=1))
+    else:
+        last = result.stages[-1].record.stage
+        typer.echo(result.mesh or Workspace(result.workspace).folder(last))
+
+
+def _seed(choices: Choices) -> int:
+    return SEED if choices.seed is None else choices.seed
+
+
+def _one_photo(paths: list[Path]) -> Path:
+    if len(paths) > 1:
+        raise UserError(
+            "Give one photo; for several, put them in a folder and use `img2mesh batch FOLDER -o OUT`."
+        )
+    path = paths[0]
+    if path.is_dir() and (path / "run.json").exists():
+        raise UserError(
+            f"{path} is a workspace, not a photo; go on in it with a stage, "
+            f"for example `img2mesh refine {path} --until export`."
+        )
+    if path.is_dir():
+        from sv3d_pipe.capture.transforms import is_capture
+
+        if is_capture(path):
+            raise UserError(f"{path} is a capture, not a photo; use `img2mesh nerf {path} --until export`.")
+        raise UserError(f"{path} is a folder; for all photos in it use `img2mesh batch {path} -o out`.")
+    if not path.exists():
+        verbs = (*STAGES, "run", "batch", "doctor", "config", "models", "eval", "render", "finetune")
+        close = difflib.get_close_matches(str(path), verbs, 1)
+        hint = f"did you mean `img2mesh {close[0]}`?" if close else "check the path."
+        raise UserError(f"There is no file {path}; {hint}")
+    return path

@@ -1,0 +1,179 @@
+"""One verb per stage, on a workspace, with the stage's settings as options."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sv3d_pipe.cli.guard import at_work
+from sv3d_pipe.cli.run_commands import StageName, report
+from sv3d_pipe.cli.signatures import SEED, Choices, settings_of, with_settings
+from sv3d_pipe.config import Config
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.road.workspace import STAGES, Workspace
+
+Until = Annotated[
+    StageName | None,
+    typer.Option(help="Go on to this stage; without it only this one is run.", show_default=False),
+]
+Force = Annotated[bool, typer.Option("--force", help="Run again even what is finished.")]
+REMEMBERS = "Settings that are not given stay as in the workspace's last run."
+
+
+def _stage_verb(stage: str) -> Callable:
+    @with_settings(*settings_of(stage))
+    def verb(
+        workspace: Annotated[Path, typer.Argument(help="Folder made by `img2mesh run` or `img2mesh prep`.")],
+        until: Until = None,
+        force: Force = False,
+        choices: Choices = None,
+    ) -> None:
+        run = Workspace(workspace).read_run()
+        if run is None:
+            raise UserError(
+                f"{workspace} is not a workspace; make one with `img2mesh prep photo.png -o {workspace}`."
+            )
+        _run_from(stage, _source(run), workspace, until, force, choices)
+
+    verb.__doc__ = f"{getattr(Config(), stage).__doc__}\n\n{REMEMBERS}"
+    return verb
+
+
+@with_settings(*settings_of("prep"))
+def prep(
+    photo: Annotated[Path, typer.Argument(help="The photo, or a workspace to prepare its photo again.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Workspace of this photo.", show_default="out/<photo's name>"),
+    ] = None,
+    until: Until = None,
+    force: Force = False,
+    choices: Choices = None,
+) -> None:
+    from sv3d_pipe.road.sources import workspace_for
+
+    run = Workspace(photo).read_run()
+    if run is not None:
+        source = _source(run)
+        if source.kind == "capture":
+            raise UserError(
+                f"{photo} was made from a capture, which needs no prep; use `img2mesh nerf {photo}`."
+            )
+        out, photo = out or photo, source.path
+    _run_from("prep", Source(photo), out or workspace_for(photo, Path("out")), until, force, choices)
+
+
+prep.__doc__ = f"{Config().prep.__doc__}\n\n{REMEMBERS}"
+
+
+@with_settings(*settings_of("nerf"))
+def nerf(
+    workspace: Annotated[
+        Path,
+        typer.Argument(
+            help="A workspace, or a capture: a folder with the transforms.json of nerfstudio or instant-ngp."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Workspace of a capture.", show_default="out/<capture's name>"),
+    ] = None,
+    until: Until = None,
+    force: Force = False,
+    choices: Choices = None,
+) -> None:
+    from sv3d_pipe.capture.transforms import capture_identity, is_capture
+    from sv3d_pipe.road.sources import workspace_for
+
+    run = Workspace(workspace).read_run()
+    if run is not None:
+        if out is not None:
+            raise UserError(f"{workspace} is a workspace, which keeps its own results; -o is for captures.")
+        return _run_from("nerf", _source(run), workspace, until, force, choices)
+    if not workspace.exists():
+        raise UserError(f"There is no {workspace}; check the path.")
+    if not is_capture(workspace):
+        raise UserError(
+            f"{workspace} is neither a workspace nor a capture with a transforms.json; "
+            f"make a workspace with `img2mesh prep photo.png -o {workspace}`."
+        )
+    root = out or workspace_for(workspace, Path("out"), capture_identity)
+    _run_from("capture", Source(workspace, "capture"), root, until, force, choices)
+
+
+nerf.__doc__ = f"{Config().nerf.__doc__}\n\n{REMEMBERS}"
+VERBS = {"prep": prep, "orbit": _stage_verb("orbit"), "nerf": nerf} | {
+    stage: _stage_verb(stage) for stage in ("refine", "export")
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a workspace was made from: a photo, or the folder of a capture."""
+
+    path: Path
+    kind: str = "photo"
+
+
+def _source(run: dict) -> Source:
+    from sv3d_pipe.road.sources import kind_of
+
+    kind = kind_of(run)
+    return Source(Path(run[kind]), kind)
+
+
+def _run_from(
+    start: str, source: Source, root: Path, until: str | None, force: bool, choices: Choices
+) -> None:
+    from sv3d_pipe.pipeline import Image2Mesh
+    from sv3d_pipe.road.report import make_reporter
+
+    run = Workspace(root).read_run()
+    choices = _absolute_shape(choices)
+    config = _settings(start, source, run, choices)
+    seed = choices.seed if choices.seed is not None else (run or {}).get("seed", SEED)
+    reporter = make_reporter(choices.quiet)
+    image2mesh = Image2Mesh(config, seed, choices.device, reporter)
+    last = until or ("nerf" if start == "capture" else start)
+    go = image2mesh.capture if source.kind == "capture" else image2mesh
+    with at_work(root):
+        result = go(source.path, root, start, last, start if force else None)
+    report(result, choices)
+    if last != "export":
+        reporter.say(f"Go on with `img2mesh {STAGES[STAGES.index(last) + 1]} {root}`.")
+
+
+def _absolute_shape(choices: Choices) -> Choices:
+    """The choices with the path of a starting mesh made absolute: it is remembered, and other folders have others."""
+    shape = choices.settings.get("refine.shape", "field")
+    if shape == "field":
+        return choices
+    return dataclasses.replace(
+        choices, settings=choices.settings | {"refine.shape": str(Path(shape).absolute())}
+    )
+
+
+def _settings(start: str, source: Source, run: dict | None, choices: Choices) -> Config:
+    """The given settings on top of the last run's. Those of earlier stages cannot be changed here."""
+    given = choices.config()
+    if run is None:
+        return given
+    known = Config().flat()
+    last = Config().replace({name: value for name, value in run["config"].items() if name in known})
+    earlier = () if start == "capture" else STAGES[: STAGES.index(start)]
+    late = [name for name in choices.settings if name.partition(".")[0] in earlier]
+    if late:
+        other = late[0].partition(".")[0]
+        verb = f"{other} WORKSPACE"
+        if source.kind == "capture" and other in ("prep", "orbit"):
+            verb = f"nerf {source.path} -o WORKSPACE"
+        raise UserError(
+            f"{late[0]} belongs to an earlier stage; change it with `img2mesh {verb} --until {start}`."
+        )
+    base = given if choices.preset else last.replace(choices.settings)
+    return dataclasses.replace(base, **{name: getattr(last, name) for name in earlier})

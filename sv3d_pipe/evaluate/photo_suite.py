@@ -1,0 +1,103 @@
+"""The suite ``photo``: one picture of each object goes the whole road; the mesh is compared with the object.
+
+The photo is a transparent render from the orbit's last camera. Shapes are normalized by their own box (the
+photo does not tell the scale), pictures are those of the normalized meshes on the orbit's 20 novel views.
+The baseline is a grey ellipsoid with the photo's extents. With ``tell_depth`` the exported mesh and the
+ellipsoid are stretched to the object's true depth, as a user can who knows it; nerf and refine are not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sv3d_pipe.artifacts import Mesh, save_png
+from sv3d_pipe.contact_sheet import strip
+from sv3d_pipe.evaluate.display import Display, StageBars
+from sv3d_pipe.evaluate.protocol_a import normalize
+from sv3d_pipe.evaluate.rows import pictures, score_pictures, score_shapes
+from sv3d_pipe.evaluate.scores import PICTURE_SCORES, SHAPE_SCORES
+from sv3d_pipe.evaluate.suite import Options, Suite
+from sv3d_pipe.evaluate.tables import Row
+from sv3d_pipe.evaluate.truth import Angles, ellipsoid, place, visible_scale
+from sv3d_pipe.geometry.extent import relative_depth, stretched
+from sv3d_pipe.pipeline import Image2Mesh
+from sv3d_pipe.render.draw import render_views
+from sv3d_pipe.render.objects import Object, load_object
+from sv3d_pipe.road.run import Result
+from sv3d_pipe.road.workspace import STAGES, Workspace
+
+PHOTO_SIZE = 576
+SIZE = 256
+
+
+def measure(path: Path, folder: Path, options: Options, display: Display) -> tuple[Row, np.ndarray]:
+    """One object's photo, the road's meshes and the ellipsoid, scored; the workspace stays in the folder."""
+    obj = place(path, options.up)
+    angles = Angles.of(options.config.orbit, options.seed)
+    camera = angles.cameras()[-1]
+    photo = render_views(obj, camera, PHOTO_SIZE, supersample=2)[0]
+    ball = ellipsoid(photo, camera)
+    if options.tell_depth:
+        export = replace(options.config.export, depth=round(relative_depth(obj.vertices), 4))
+        options = replace(options, config=replace(options.config, export=export))
+        ball = replace(ball, vertices=stretched(ball.vertices, export.depth)[0].astype(np.float32))
+    result = _go(photo, folder, options, display)
+    meshes = _meshes(result) | {"ellipsoid": ball}
+    row = score_shapes(obj, meshes, options.seed, display)
+    novel = Angles(angles.azimuth_deg[:-1], angles.elevation_deg[:-1])
+    factor = visible_scale(unit(obj))
+    truth = unit(obj, factor)
+    alike = {method: unit(mesh, factor) for method, mesh in meshes.items()}
+    for method in ("export", "ellipsoid"):
+        row |= score_pictures(truth, alike[method], novel, options.size or SIZE, method)
+    records = {run.record.stage: run.record for run in result.stages}
+    row |= {f"{stage}_seconds": records[stage].seconds for stage in STAGES}
+    row |= {
+        "export_front_psnr": records["export"].metrics["front_psnr_db"],
+        "warnings": [sentence for run in result.stages for sentence in run.record.warnings],
+    }
+    sheet = pictures(truth, {m: alike[m] for m in ("nerf", "refine", "export")})
+    return row, np.concatenate([strip([photo], len(sheet)), sheet], 1)
+
+
+def unit(mesh: Mesh | Object, side: float = 1.0) -> Any:
+    """A copy in its own centered box of longest side ``side``."""
+    return replace(mesh, vertices=(side * normalize(mesh.vertices)).astype(np.float32))
+
+
+def _go(photo: np.ndarray, folder: Path, options: Options, display: Display) -> Result:
+    """The whole road in a workspace of its own; finished stages are not run again."""
+    file = folder / "photo.png"
+    save_png(file, photo)
+    image2mesh = Image2Mesh(options.config, options.seed, options.device, StageBars(display))
+    return image2mesh(file, folder / "workspace", force_from="prep" if options.force else None)
+
+
+def _meshes(result: Result) -> dict[str, Mesh | Object]:
+    """The meshes of nerf, refine and export from their files."""
+    workspace = Workspace(result.workspace)
+    stages = {stage: Mesh.load(workspace.folder(stage)) for stage in ("nerf", "refine")}
+    return stages | {"export": load_object(result.mesh)}
+
+
+PHOTO = Suite(
+    name="photo",
+    title="One photo to a mesh",
+    measure=measure,
+    stages=STAGES,
+    fixed={"export.format": "glb", "export.turntable": False},
+    methods=("nerf", "refine", "export", "ellipsoid", "noise"),
+    scores=(*SHAPE_SCORES, "front_psnr", *PICTURE_SCORES, "seconds"),
+    columns=(
+        "export_cd", "ellipsoid_cd", "noise_cd", "export_iou", "ellipsoid_iou", "export_b_f0.1",
+        "export_front_psnr", "export_psnr", "ellipsoid_psnr", "seconds",
+    ),
+    judged="export_cd",
+    large_is_good=False,
+    label=("cd", "iou"),
+    heading="cd / iou. Left to right: photo, truth, field (nerf), refined, textured (export)",
+)  # fmt: skip

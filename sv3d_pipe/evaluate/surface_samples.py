@@ -1,0 +1,76 @@
+"""The whole surface, seen or not: random samples, their distances and normals, and the mesh's soundness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import trimesh
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from sv3d_pipe.evaluate.protocol_a import arrays, nearest
+
+N_SAMPLES = 100_000
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Random points of a surface, uniform by area.
+
+    Attributes:
+        points: [N, 3] float64. normals: [N, 3] unit normals of the triangles they lie on.
+    """
+
+    points: np.ndarray
+    normals: np.ndarray
+
+
+def sample(mesh: Any, seed: int, count: int = N_SAMPLES) -> Samples:
+    """Points of a mesh's whole surface; the same for the same seed."""
+    vertices, faces = arrays(mesh)
+    shape = trimesh.Trimesh(vertices, faces, process=False)
+    points, ids = trimesh.sample.sample_surface(shape, count, seed=np.random.default_rng(seed))
+    corners = vertices[faces[ids]]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    return Samples(np.asarray(points), normals / np.linalg.norm(normals, axis=1, keepdims=True))
+
+
+def surface_scores(truth: Samples, pred: Samples) -> dict[str, float]:
+    """Chamfer distance ``surface_cd`` and normal consistency ``normals`` of two sampled surfaces.
+
+    The distance is that of protocol A (mean of the two mean nearest distances, not squared) over
+    all of both surfaces. Normal consistency is the mean |cosine| between the normals of nearest
+    points, averaged over both directions (Mescheder et al. 2019, supplement); 1 is best.
+    """
+    forth, there = nearest(truth.points, pred.points)
+    back, here = nearest(pred.points, truth.points)
+    cosine = [
+        np.abs((truth.normals * pred.normals[there]).sum(1)).mean(),
+        np.abs((pred.normals * truth.normals[here]).sum(1)).mean(),
+    ]
+    return {"surface_cd": float(forth.mean() + back.mean()) / 2, "normals": float(np.mean(cosine))}
+
+
+def soundness(mesh: Any) -> dict[str, Any]:
+    """``watertight`` (every edge has two faces), ``components`` (parts that share no vertex), ``faces``.
+
+    Vertices of one place are merged first, since texture seams are no holes; triangles without three
+    places do not count.
+    """
+    vertices, faces = arrays(mesh)
+    shape = trimesh.Trimesh(vertices, faces, process=False)
+    shape.merge_vertices()
+    corners = np.asarray(shape.faces)
+    whole = (corners != np.roll(corners, 1, axis=1)).all(1)
+    shape.update_faces(whole)
+    edges = np.asarray(shape.edges)
+    size = len(shape.vertices)
+    graph = coo_matrix((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), (size, size))
+    labels = connected_components(graph, directed=False)[1]
+    return {
+        "watertight": bool(shape.is_watertight),
+        "components": len(np.unique(labels[np.asarray(shape.faces)])),
+        "faces": len(faces),
+    }

@@ -1,0 +1,123 @@
+"""Train the network that guesses depth: features of all photos once, then small networks on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.finetune.known_views import FLATTEST, framed, seen
+from sv3d_pipe.orbit.mini.depth_guess import DepthGuesser
+
+AT_ONCE = 256  # photos that are judged
+UNITS_FROM = 4096  # photos whose features are taken as the units of all
+BATCH = 128
+RATE = 1e-3  # largest learning rate of AdamW
+WARMUP = 100  # steps in which it rises
+DECAY = 0.05
+
+
+@dataclass(frozen=True)
+class Photos:
+    """What is seen in N photos, and how deep their objects are.
+
+    Attributes:
+        fine: [N, 120, 12, 12] and whole [N, 1280], float16, of :func:`sv3d_pipe.orbit.mini.recognizer.look`.
+        elevation_deg: [N]. target: [N] ln(depth).
+    """
+
+    fine: torch.Tensor
+    whole: torch.Tensor
+    elevation_deg: torch.Tensor
+    target: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def take(self, index: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, ...]:
+        """The inputs of the network for photos ``index`` [B]."""
+        parts = (self.fine, self.whole, self.elevation_deg)
+        return tuple(part[index].float().to(device) for part in parts)
+
+
+@torch.inference_mode()
+def look_at(
+    orbits: Sequence[Any], guesser: DepthGuesser, seed: int, on_object: Callable[[], None] = lambda: None
+) -> Photos:
+    """The photos of a data set twice, framed as prep frames them: as they are and mirrored, in random detail.
+
+    Args:
+        orbits: records as :class:`sv3d_pipe.dataset.orbit_set.OrbitSet` gives them, every view a photo.
+        seed: of the detail.
+        on_object: called after each.
+    Raises:
+        UserError: a record does not say how deep its object is, or there is none.
+    """
+    rows = []
+    for i in range(len(orbits)):
+        record = orbits[i]
+        if len(record.depth) != len(record.rgba):
+            raise UserError(
+                f"{record.name} does not say how deep it is; render the data set again with this version."
+            )
+        rng = np.random.default_rng((seed, i))
+        photos = torch.stack([framed(v, rng) for views in (record.rgba, record.rgba.flip(2)) for v in views])
+        fine, whole = seen(photos.to(guesser.device))
+        said = record.elevation_deg.repeat(2), record.depth.repeat(2)
+        rows.append((fine, whole, *said))
+        on_object()
+    if not rows:
+        raise UserError("The data set holds no photos; make some with `img2mesh render --orbit photos`.")
+    fine, whole, elevation_deg, depth = map(torch.cat, zip(*rows))
+    return Photos(fine, whole, elevation_deg, depth.clamp(min=FLATTEST).log())
+
+
+def train(
+    guesser: DepthGuesser, photos: Photos, steps: int, seed: int, on_step: Callable[[int, float], None]
+) -> None:
+    """Fit the heads to the photos; the recognizer stays as it is.
+
+    The loss is the negative logarithm of a Laplace density whose width the network says too.
+
+    Args:
+        guesser: trained in place, on the device of its weights.
+        on_step: called with the step's number from 1 and its loss, a mean over the heads.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    some = torch.randperm(len(photos), generator=generator)[:UNITS_FROM]
+    guesser.units.take(photos.fine[some], photos.whole[some])
+    optimizer = torch.optim.AdamW(guesser.parameters(), RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, steps))
+    guesser.train()
+    for step in range(1, steps + 1):
+        index = torch.randint(len(photos), (BATCH,), generator=generator)
+        guess, error = guesser(*photos.take(index, guesser.device))
+        missed = (guess - photos.target[index].to(guess.device)).abs()
+        loss = (error + missed * torch.exp(-error)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(guesser.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        on_step(step, loss.item())
+    guesser.eval()
+
+
+def _share(step: int, steps: int) -> float:
+    """Of the largest learning rate: it rises in a line and falls by half a cosine to 0."""
+    return min(1.0, (step + 1) / WARMUP) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+
+
+@torch.no_grad()
+def errors(guesser: DepthGuesser, photos: Photos) -> torch.Tensor:
+    """Guess minus truth of ln(depth) for each photo [N]."""
+    guesses = [
+        guesser(*photos.take(index, guesser.device))[0].mean(0).cpu()
+        for index in torch.arange(len(photos)).split(AT_ONCE)
+    ]
+    return torch.cat(guesses) - photos.target

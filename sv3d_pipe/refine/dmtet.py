@@ -1,0 +1,70 @@
+"""The shape that is optimised: an SDF and offsets on the nodes of a tetrahedral grid."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import nn
+
+from sv3d_pipe.artifacts import Mesh
+from sv3d_pipe.geometry.kaolin_tets import kaolin_march, marching_tetrahedra_kaolin
+from sv3d_pipe.geometry.signed_distance import signed_distance
+from sv3d_pipe.geometry.tets import TetGrid, deform, marching_tetrahedra
+
+
+class Solid(nn.Module):
+    """A deformable marching-tetrahedra solid, started from a mesh.
+
+    Args:
+        mesh: the starting surface; it should be closed.
+        cells: cubes along the longest side of the grid.
+    """
+
+    def __init__(self, mesh: Mesh, cells: int):
+        super().__init__()
+        self.grid = TetGrid.around(mesh.vertices, cells, margin=max(cells // 16, 2))
+        start = signed_distance(mesh, self.grid) / self.grid.cell
+        self.register_buffer("nodes", self.grid.nodes())
+        self.register_buffer("boundary", self.grid.boundary())
+        self.register_buffer("start", start)
+        self.sdf = nn.Parameter(start.clone())  # [X * Y * Z] in cells, negative inside
+        self.offsets = nn.Parameter(torch.zeros(len(start), 3))  # [X * Y * Z, 3] in cells
+
+    def values(self) -> torch.Tensor:
+        """[X * Y * Z] the SDF in cells, kept positive on the border of the box: the surface is closed."""
+        return torch.where(self.boundary, self.sdf.clamp(min=0.5), self.sdf)
+
+    def surface(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vertices [V, 3] in world units, differentiable, and faces [F, 3]."""
+        nodes = deform(self.nodes, self.offsets, self.grid.cell)
+        march = marching_tetrahedra_kaolin if nodes.is_cuda and kaolin_march() else marching_tetrahedra
+        return march(self.grid, nodes, self.values())
+
+
+def largest_components(
+    vertices: np.ndarray, faces: np.ndarray, share: float = 0.0003
+) -> tuple[np.ndarray, int]:
+    """Drop the pieces of a mesh whose area is below `share` of the largest piece's.
+
+    The share is about what a single wrong node of the grid makes. The end of a thin tail or spire that
+    broke off is still part of the object; export asks the pictures about loose pieces.
+
+    Returns:
+        the kept faces [F', 3] and the number of pieces dropped.
+    """
+    ones = np.ones(len(faces))
+    links = coo_matrix((ones, (faces[:, 0], faces[:, 1])), shape=(len(vertices),) * 2)
+    links += coo_matrix((ones, (faces[:, 1], faces[:, 2])), shape=(len(vertices),) * 2)
+    piece = connected_components(links, directed=False)[1][faces[:, 0]]  # [F]
+    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    area = np.bincount(piece, np.linalg.norm(np.cross(b - a, c - a), axis=-1))
+    dropped = (area > 0) & (area < share * area.max())
+    return faces[~dropped[piece]], int(dropped.sum())
+
+
+def compact(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same faces without the vertices that none of them uses."""
+    used, index = np.unique(faces, return_inverse=True)
+    return vertices[used], index.reshape(faces.shape).astype(np.int64)

@@ -1,0 +1,288 @@
+"""The refine stage: from the field's coarse surface to a mesh that agrees with the pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from sv3d_pipe.artifacts import Field, Mesh, Views
+from sv3d_pipe.cameras import Cameras
+from sv3d_pipe.config import RefineConfig
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.geometry.gather import take_rows
+from sv3d_pipe.nerf.field import RadianceField
+from sv3d_pipe.refine.dmtet import Solid, compact, largest_components
+from sv3d_pipe.refine.losses import anchor_loss, color_loss, mask_loss, normal_loss, smooth_loss
+from sv3d_pipe.refine.mesh_picture import Picture, draw, score, seen_at, shrink
+from sv3d_pipe.refine.sds import Prior, distill, random_orbit, random_sigma, soft_mask
+from sv3d_pipe.refine.shading import Lighting, illumination_loss, shade, vertex_normals
+from sv3d_pipe.refine.silhouette import Topology, face_normals
+from sv3d_pipe.refine.surface_hits import Hits
+from sv3d_pipe.road.context import Context
+
+ALBEDO_LEARNING_RATE = 1e-3
+LIGHT_LEARNING_RATE = 1e-2
+ANCHOR_WEIGHT = 0.01
+LAST_RATE = 0.1  # share of the learning rate that is left at the end
+SDS_FROM = 0.8  # SV3D paper: distillation in the last fifth only
+
+
+def refine_mesh(
+    config: RefineConfig,
+    field: Field,
+    views: Views,
+    context: Context,
+    load_prior: Callable[[], Prior] | None = None,
+) -> tuple[Mesh, dict[str, Any]]:
+    """Fit a deformable tetrahedral grid and the field's colors to the views.
+
+    Args:
+        field: gives the starting surface and the color of space.
+        views: the pictures to agree with; the last one is the photo's.
+        load_prior: returns the orbit model for score distillation; None does without.
+    Returns:
+        The mesh with vertex colors, and the metrics: mask_iou over all views first. When the views'
+        masks agree less with the result than with the field's own surface, that surface
+        is returned.
+    Raises UserError when the field has no surface.
+    """
+    if len(field.mesh.faces) == 0:
+        raise UserError("The field has no surface to refine; run nerf again with more steps.")
+    albedo = RadianceField.from_field(field).to(context.device).train()
+    return refine_from(config, field.mesh, albedo, views, context, load_prior)
+
+
+def refine_from(
+    config: RefineConfig,
+    start: Mesh,
+    albedo: torch.nn.Module,
+    views: Views,
+    context: Context,
+    load_prior: Callable[[], Prior] | None = None,
+) -> tuple[Mesh, dict[str, Any]]:
+    """:func:`refine_mesh` from any closed mesh and any module with ``rgb(points [P, 3]) -> [P, 3]``."""
+    fit = _Fit(config, start, albedo, views, context, load_prior if config.sds else None)
+    fit.run()
+    mesh, dropped = fit.mesh()
+    size = min(views.size, config.render)
+    before, after = score(start, views, size), score(mesh, views, size)
+    if after.mask_iou < before.mask_iou:
+        context.warn(
+            f"Refinement made the outline worse ({before.mask_iou:.3f} to {after.mask_iou:.3f} IoU); "
+            "the unrefined surface is kept."
+        )
+        mesh, kept, dropped = start, before, 0
+    else:
+        kept = after
+    return mesh, {
+        "mask_iou": round(kept.mask_iou, 4),
+        "mask_iou_before": round(before.mask_iou, 4),
+        "color_psnr_db": round(kept.color_psnr_db, 2),
+        "color_psnr_db_before": round(before.color_psnr_db, 2),
+        "faces": len(mesh.faces),
+        "vertices": len(mesh.vertices),
+        "components_dropped": dropped,
+        "sds_steps": fit.sds_steps,
+        "refined": mesh is not start,
+    }
+
+
+class _Fit:
+    """The state of one refinement: shape, colors, optimiser, and what they are compared with."""
+
+    def __init__(self, config: RefineConfig, start: Mesh, albedo, views: Views, context: Context, load_prior):
+        self.config, self.context, self.load_prior = config, context, load_prior
+        self.albedo = albedo
+        self.solid = Solid(start, config.grid).to(context.device)
+        self.cameras = views.cameras
+        size = min(views.size, config.render)
+        frames = np.stack([shrink(frame, size) for frame in views.rgba])
+        self.frames = torch.from_numpy(frames).to(context.device)  # [N, S, S, 4]
+        self.seen = torch.from_numpy(seen_at(views, size)).to(context.device)  # [N, S, S]
+        self.object_share = max(float(self.frames[..., 3].mean()), 1e-3)  # of the pictures' area
+        photo = views.rgba[-1] if views.photo is None else views.photo
+        photo = shrink(photo, min(photo.shape[0], config.render))
+        self.photo = torch.from_numpy(photo)[None].to(context.device)  # [1, P, P, 4]
+        self.photo_seen = self.seen[-1:] if views.photo is None else torch.ones_like(self.photo[..., 0]) > 0
+        self.photo_weight = 1.0 if views.photo is None else config.photo_weight  # a capture has no photo
+        falloff = 0.0 if views.photo is None else config.view_falloff
+        self.trust = torch.from_numpy(view_trust(views.cameras, falloff)).to(context.device)  # [N - 1]
+        self.generator = context.generator("refine")
+        self.light = Lighting().to(context.device) if config.lighting else None
+        groups = [(self.solid, config.learning_rate), (albedo, ALBEDO_LEARNING_RATE)]
+        if self.light is not None:
+            groups.append((self.light, LIGHT_LEARNING_RATE))
+        self.rates = [rate for _, rate in groups]
+        self.optimizer = torch.optim.Adam([{"params": m.parameters(), "lr": rate} for m, rate in groups])
+        self.prior: Prior | None = None
+        self.sds_steps = 0
+        self.step = 0
+
+    def run(self) -> None:
+        """All steps, from the last checkpoint if there is one."""
+        self._resume()
+        with self.context.bar("refine", self.config.steps) as bar:
+            bar.update(self.step)
+            while self.step < self.config.steps:
+                metric = self._one_step()
+                self.step += 1
+                bar.update(1, f"{metric:.3f} IoU")
+                self.context.checkpoint.save(self._state)
+
+    def _one_step(self) -> float:
+        """One step of Adam; returns the mask IoU of the pictures it looked at."""
+        decay = LAST_RATE ** (self.step / max(self.config.steps - 1, 1))
+        for group, rate in zip(self.optimizer.param_groups, self.rates):
+            group["lr"] = rate * decay
+        self.optimizer.zero_grad()
+        vertices, faces = self.solid.surface()
+        if len(faces) == 0:
+            raise UserError(
+                "Refinement lost the surface; lower refine.learning_rate or raise refine.smooth_weight."
+            )
+        topology = Topology.of(faces)
+        loss, iou = self._picture_loss(vertices, faces, topology)
+        config = self.config
+        sdf = self.solid.sdf.view(self.solid.grid.shape)
+        loss = loss + config.normal_weight * normal_loss(vertices, faces, topology)
+        loss = loss + config.smooth_weight * smooth_loss(sdf)
+        loss = loss + ANCHOR_WEIGHT * anchor_loss(self.solid.sdf, self.solid.start)
+        if self._wants_sds():
+            loss = loss + self._distillation(vertices, faces, topology)
+        loss.backward()
+        self.optimizer.step()
+        return iou
+
+    def _brightness(self, hits: Hits, normals: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+        """[P] light on surface points; normals [V, 3] are the vertices'."""
+        normal = (hits.barycentrics[..., None] * take_rows(normals, faces[hits.face_ids])).sum(1)
+        return self.light.brightness(torch.nn.functional.normalize(normal, dim=-1))
+
+    def _look(self, vertices: torch.Tensor, faces: torch.Tensor) -> Callable[[Hits], torch.Tensor]:
+        """The color of surface points: albedo, lit if there is light."""
+        if self.light is None:
+            return lambda hits: self.albedo.rgb(hits.points)
+        normals = vertex_normals(vertices, faces)
+        return lambda hits: shade(self.albedo.rgb(hits.points), self._brightness(hits, normals, faces))
+
+    def _picture_loss(self, vertices, faces, topology) -> tuple[torch.Tensor, float]:
+        """Mask and color losses of the photo and of some random views, and the IoU of all their masks."""
+        others = min(self.config.views_per_step - 1, len(self.cameras) - 1)
+        chosen = torch.multinomial(self.trust, others, generator=self.generator).tolist() if others else []
+        groups = [(self.cameras[-1], self.photo, self.photo_seen, self.photo_weight)]
+        if chosen:
+            groups.append((self.cameras[chosen], self.frames[chosen], self.seen[chosen], others))
+        look = self._look(vertices, faces)
+        total, smaller, larger = 0.0, 0.0, 0.0
+        for cameras, target, seen, weight in groups:
+            picture = draw(vertices, faces, topology, look, cameras, target.shape[1])
+            mask = mask_loss(torch.where(seen, picture.coverage, target[..., 3]), target[..., 3])
+            mask = mask / self.object_share
+            color = color_loss(picture.rgb, picture.coverage, target)
+            share = weight / (others + self.photo_weight)
+            total = total + share * (self.config.mask_weight * mask + self.config.color_weight * color)
+            if self.light is not None:
+                total = total + share * self.config.light_weight * self._light_loss(
+                    picture, target, vertices, faces
+                )
+            covered, alpha = picture.coverage.detach() * seen, target[..., 3]
+            smaller += share * float(torch.minimum(covered, alpha).mean())
+            larger += share * float(torch.maximum(covered, alpha).mean())
+        return total, smaller / max(larger, 1e-9)
+
+    def _light_loss(self, picture: Picture, target: torch.Tensor, vertices, faces) -> torch.Tensor:
+        """Ties the light to the pictures' brightness, so that it does not all go into the albedo."""
+        hits, pixels = picture.hits, target.reshape(-1, 4)[picture.hits.index]
+        weight = picture.coverage.detach().flatten()[hits.index] * pixels[:, 3]
+        brightness = self._brightness(hits, vertex_normals(vertices, faces), faces)
+        return illumination_loss(brightness, pixels[:, :3], weight)
+
+    def _wants_sds(self) -> bool:
+        first = math.ceil(SDS_FROM * self.config.steps)
+        active = self.load_prior is not None and self.config.sds_weight > 0
+        return active and self.step >= first and (self.step - first) % self.config.sds_every == 0
+
+    def _distillation(self, vertices, faces, topology) -> torch.Tensor:
+        """A scalar whose gradient in the vertices is the masked SDS; the colors' is added at once."""
+        if self.prior is None:
+            self.prior = self.load_prior()
+        leaf = vertices.detach().requires_grad_()
+        azimuth_deg, elevation_deg, cameras = random_orbit(self.cameras[-1], self.generator)
+        origins = torch.from_numpy(self.cameras.origins).to(leaf)
+        unit = torch.nn.functional.normalize(face_normals(leaf.detach(), faces), dim=-1)
+
+        def render(chosen: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+            look = self._look(leaf, faces)
+            picture = draw(leaf, faces, topology, look, cameras[chosen], self.prior.size)
+            return torch.cat([picture.rgb, picture.coverage[..., None]], -1), _mask(picture, unit, origins)
+
+        sigma = random_sigma(self.generator)
+        distill(
+            render, self.prior, (azimuth_deg, elevation_deg), sigma, self.config.sds_weight, self.generator
+        )
+        self.sds_steps += 1
+        pull = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+        return (vertices * pull).sum()
+
+    @torch.no_grad()
+    def mesh(self) -> tuple[Mesh, int]:
+        """The surface with vertex colors, small pieces dropped, and how many those were."""
+        vertices, faces = (x.cpu().numpy() for x in self.solid.surface())
+        faces, dropped = largest_components(vertices, faces)
+        vertices, faces = compact(vertices, faces)
+        points = torch.from_numpy(vertices).to(self.context.device)
+        rgb = torch.cat([self.albedo.rgb(part) for part in points.split(2**16)])
+        if self.light is not None:
+            corners = torch.from_numpy(faces).to(points.device)
+            rgb = shade(rgb, self.light.brightness(vertex_normals(points, corners)))
+        rgb = rgb.clamp(0, 1)
+        return Mesh(vertices, faces, rgb.cpu().numpy()), dropped
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "sds_steps": self.sds_steps,
+            "sdf": self.solid.sdf.detach(),
+            "offsets": self.solid.offsets.detach(),
+            "albedo": self.albedo.state_dict(),
+            "light": None if self.light is None else self.light.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def _resume(self) -> None:
+        state = self.context.checkpoint.load()
+        if state is None or state["sdf"].shape != self.solid.sdf.shape:
+            return
+        self.step, self.sds_steps = state["step"], state["sds_steps"]
+        with torch.no_grad():
+            self.solid.sdf.copy_(state["sdf"])
+            self.solid.offsets.copy_(state["offsets"])
+        self.albedo.load_state_dict(state["albedo"])
+        if self.light is not None:
+            self.light.load_state_dict(state["light"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"].cpu())
+
+
+def view_trust(cameras: Cameras, falloff: float) -> np.ndarray:
+    """[N - 1] float32: how often each view but the last is looked at, in proportion.
+
+    1 - falloff * (1 - cos) / 2, with the angle between the view and the last one, the photo's; never below
+    1 %, so that no view is left out for good.
+    """
+    toward = cameras.origins / np.linalg.norm(cameras.origins, axis=-1, keepdims=True)
+    cosine = toward[:-1] @ toward[-1]
+    return np.maximum(1 - falloff * (1 - cosine) / 2, 0.01).astype(np.float32)
+
+
+def _mask(picture: Picture, normals: torch.Tensor, origins: torch.Tensor) -> torch.Tensor:
+    """[K, S, S] soft mask of the surface seen in each pixel, 0 beside it."""
+    hits = picture.hits
+    mask = torch.zeros(picture.coverage.numel(), device=origins.device)
+    mask = mask.index_copy(0, hits.index, soft_mask(hits.points.detach(), normals[hits.face_ids], origins))
+    return mask.view_as(picture.coverage)

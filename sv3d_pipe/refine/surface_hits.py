@@ -1,0 +1,91 @@
+"""Where the pixels' rays meet the mesh, differentiable in the vertices.
+
+Visibility comes from the z-buffer; the point on the chosen triangle is computed again from the
+ray, so that everything that depends on it (color, normals, barycentrics) has a gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from sv3d_pipe.cameras import Cameras
+from sv3d_pipe.geometry.gather import take_rows
+from sv3d_pipe.geometry.raster import Raster
+
+
+@dataclass(frozen=True)
+class Hits:
+    """One surface point for every pixel that the mesh touches.
+
+    Attributes:
+        index: [P] flat pixel index into [N, S, S].
+        face_ids: [P].
+        barycentrics: [P, 3] perspective-correct, differentiable in the vertices.
+        points: [P, 3] world space, differentiable in the vertices.
+    """
+
+    index: torch.Tensor
+    face_ids: torch.Tensor
+    barycentrics: torch.Tensor
+    points: torch.Tensor
+
+
+def pixel_rays(
+    view: torch.Tensor, x: torch.Tensor, y: torch.Tensor, cameras: Cameras, size: int
+) -> torch.Tensor:
+    """[P, 3] directions (not unit) through the centres of pixels (x, y) of their views [P]."""
+    rotation = torch.from_numpy(cameras.c2w[:, :3, :3]).to(x.device)[view]
+    focal = cameras.focal(size)
+    u, v = (x + 0.5 - size / 2) / focal, (y + 0.5 - size / 2) / focal
+    local = torch.stack([u, -v, -torch.ones_like(u)], -1).to(rotation)
+    return (rotation @ local[..., None])[..., 0]
+
+
+def intersect(
+    vertices: torch.Tensor,
+    faces: torch.Tensor,
+    face_ids: torch.Tensor,
+    origins: torch.Tensor,
+    rays: torch.Tensor,
+) -> torch.Tensor:
+    """Barycentrics [P, 3] where rays cross the planes of their triangles; differentiable in the vertices.
+
+    Args:
+        face_ids: [P]; origins, rays: [P, 3].
+    """
+    a, b, c = (take_rows(vertices, faces[face_ids, i]) for i in range(3))
+    # The volumes that the ray spans with each side of the triangle are in the ratio of the weights.
+    a, b, c = a - origins, b - origins, c - origins
+    ab, bc = torch.linalg.cross(a, b), torch.linalg.cross(b, c)
+    ca = torch.linalg.cross(c, a)
+    volumes = torch.stack([(side * rays).sum(-1) for side in (bc, ca, ab)], -1)
+    total = volumes.sum(-1, keepdim=True)
+    return volumes / torch.where(total.abs() < 1e-20, torch.full_like(total, 1e-20), total)
+
+
+def surface_hits(
+    vertices: torch.Tensor, faces: torch.Tensor, cameras: Cameras, raster: Raster, size: int
+) -> Hits:
+    """The surface at the covered sub-pixel nearest to the middle of each pixel.
+
+    Args:
+        vertices: [V, 3]; raster: the mesh seen by the N cameras at a whole multiple of `size`.
+    """
+    fine = raster.face_ids.shape[-1]
+    factor = fine // size
+    blocks = raster.face_ids.view(-1, size, factor, size, factor).transpose(2, 3).reshape(-1, factor * factor)
+    offset = torch.arange(factor, device=blocks.device) + 0.5 - factor / 2
+    nearness = 1 / (1 + offset[:, None] ** 2 + offset**2).reshape(-1)
+    best = ((blocks >= 0) * nearness).max(-1)
+    index = (best.values > 0).nonzero()[:, 0]
+    sub = best.indices[index]
+    face_ids = blocks[index, sub]
+    view, row, column = index // size**2, index // size % size, index % size
+    x, y = column * factor + sub % factor, row * factor + sub // factor
+    rays = pixel_rays(view, x, y, cameras, fine)
+    origins = torch.from_numpy(cameras.origins).to(rays)[view]
+    barycentrics = intersect(vertices, faces, face_ids, origins, rays)
+    points = (barycentrics[..., None] * take_rows(vertices, faces[face_ids])).sum(1)
+    return Hits(index, face_ids, barycentrics, points)

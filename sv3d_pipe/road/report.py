@@ -1,0 +1,177 @@
+"""What a run shows: one bar per stage on a terminal, one line per stage elsewhere, one closing table.
+
+Everything here goes to stderr; stdout belongs to results.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from sv3d_pipe.road.context import SilentBar
+
+if TYPE_CHECKING:
+    from sv3d_pipe.road.batch import Item
+    from sv3d_pipe.road.run import Result
+    from sv3d_pipe.road.workspace import StageRecord
+
+
+class Reporter:
+    """Shows nothing. Used as a context manager around a run; the others build on it."""
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def start(self, stage: str) -> None:
+        """A stage begins to work."""
+
+    @contextmanager
+    def bar(self, title: str, total: int):
+        """A progress bar of the stage at work, as a stage's context offers it."""
+        yield SilentBar()
+
+    def finish(self, record: StageRecord) -> None:
+        """A stage has been committed."""
+
+    def skip(self, record: StageRecord) -> None:
+        """A stage was finished before."""
+
+    def warn(self, stage: str, sentence: str) -> None:
+        """A stage's warning for the user."""
+
+    def say(self, sentence: str) -> None:
+        """A sentence for the user."""
+
+
+class LineReporter(Reporter):
+    """One line per stage, for logs and pipes."""
+
+    def __init__(self, console: Console):
+        self.console = console
+
+    def finish(self, record: StageRecord) -> None:
+        self.say(
+            f"{record.stage}: {record.seconds:.1f} s, {format_memory(record.peak_memory_mb)}, "
+            f"{format_metric(record.metrics)}"
+        )
+
+    def skip(self, record: StageRecord) -> None:
+        self.say(f"{record.stage}: skipped, finished before")
+
+    def warn(self, stage: str, sentence: str) -> None:
+        self.say(f"{stage}: warning: {sentence}")
+
+    def say(self, sentence: str) -> None:
+        self.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+class BarReporter(LineReporter):
+    """Live bars: stage, share done, time left and the number the stage is judged by."""
+
+    def __enter__(self) -> BarReporter:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[metric]}"),
+            console=self.console,
+            transient=True,
+        )
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._progress.stop()
+
+    def start(self, stage: str) -> None:
+        self._stage = stage
+        self._task = self._progress.add_task(f"{stage:<8}", total=None, metric="")
+
+    @contextmanager
+    def bar(self, title: str, total: int):
+        metric = "" if title == self._stage else title
+        self._progress.reset(self._task, total=total, metric=metric)
+        yield _LiveBar(self._progress, self._task)
+
+    def finish(self, record: StageRecord) -> None:
+        self._progress.update(self._task, total=1, completed=1, metric=escape(format_metric(record.metrics)))
+
+    def skip(self, record: StageRecord) -> None:
+        self._progress.add_task(f"{record.stage:<8}", total=1, completed=1, metric="skipped, finished before")
+
+
+class _LiveBar:
+    def __init__(self, progress: Any, task: Any):
+        self._progress = progress
+        self._task = task
+
+    def update(self, advance: int = 1, metric: str | None = None) -> None:
+        shown = {} if metric is None else {"metric": escape(metric)}
+        self._progress.update(self._task, advance=advance, **shown)
+
+
+def make_reporter(quiet: bool = False) -> Reporter:
+    """Bars if stderr is a terminal, else lines; nothing if quiet."""
+    if quiet:
+        return Reporter()
+    console = Console(stderr=True)
+    return BarReporter(console) if console.is_terminal else LineReporter(console)
+
+
+def show_table(result: Result) -> None:
+    """The closing table of a run: stage, seconds, peak memory, metric."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE)
+    table.add_column("stage")
+    for name in ("seconds", "peak memory"):
+        table.add_column(name, justify="right")
+    table.add_column("metric")
+    for run in result.stages:
+        seconds = "skipped" if run.skipped else f"{run.record.seconds:.1f}"
+        memory = "" if run.skipped else format_memory(run.record.peak_memory_mb)
+        table.add_row(run.record.stage, seconds, memory, escape(format_metric(run.record.metrics)))
+    table.add_section()
+    worked = [run.record.peak_memory_mb for run in result.stages if not run.skipped]
+    table.add_row("all", f"{result.seconds:.1f}", format_memory(max(worked)) if worked else "", "")
+    Console(stderr=True).print(table)
+
+
+def format_metric(metrics: dict[str, Any]) -> str:
+    """The first metric in words: ``{"photo_psnr_db": 24.318}`` is ``photo psnr 24.3 dB``."""
+    if not metrics:
+        return ""
+    name, value = next(iter(metrics.items()))
+    unit = " dB" if name.endswith("_db") else ""
+    text = f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
+    return f"{name.removesuffix('_db').replace('_', ' ')} {text}{unit}"
+
+
+def format_memory(mb: float) -> str:
+    return f"{mb / 1024:.2f} GB" if mb >= 1024 else f"{mb:.0f} MB"
+
+
+def show_batch(items: list[Item]) -> None:
+    """The closing table of a batch: photo, what became of it, seconds, the last stage's metric."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE)
+    table.add_column("photo", overflow="fold")
+    table.add_column("")
+    table.add_column("seconds", justify="right")
+    table.add_column("metric or reason", overflow="fold")
+    for item in items:
+        outcome = item.error or format_metric(item.result.stages[-1].record.metrics)
+        table.add_row(escape(str(item.photo)), item.status, f"{item.seconds:.1f}", escape(outcome))
+    Console(stderr=True).print(table)

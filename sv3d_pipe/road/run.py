@@ -1,0 +1,274 @@
+"""Run, resume and skip: the way of one photo or capture through the stages of a workspace."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sv3d_pipe.config import Config, stable_hash
+from sv3d_pipe.device import resolve_device
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.memory import PeakMemory
+from sv3d_pipe.road.context import Checkpoint, Context
+from sv3d_pipe.road.report import Reporter
+from sv3d_pipe.road.sources import is_same_source, kind_of, photo_identity
+from sv3d_pipe.road.workspace import StageRecord, Workspace, versions
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One room of the road.
+
+    Attributes:
+        version: raise it when the stage's results change for the same settings.
+        takes: names of the stages whose artifacts it uses.
+        work: (road, context) -> (artifact, metrics).
+        load: folder -> artifact, as its ``save`` left it.
+        identity: road -> what the result depends on besides settings, seed and upstream.
+    """
+
+    name: str
+    version: int
+    takes: tuple[str, ...]
+    work: Callable[[Road, Context], tuple[Any, dict[str, Any]]]
+    load: Callable[[Path], Any]
+    identity: Callable[[Road], dict[str, str]] = lambda road: {}
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """A stage's record, and whether it was finished before."""
+
+    record: StageRecord
+    skipped: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run leaves behind.
+
+    Attributes:
+        workspace: folder of the stages. mesh: the exported mesh, None if export was not run.
+        stages: the stages of this run, in order. seconds: wall time of the whole run.
+    """
+
+    workspace: Path
+    mesh: Path | None
+    stages: tuple[StageRun, ...]
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """Plain JSON values: workspace, mesh, seconds, and per stage skipped, seconds, metrics..."""
+        kept = ("stage", "key", "seconds", "peak_memory_mb", "device", "metrics", "warnings")
+        return {
+            "workspace": str(self.workspace),
+            "mesh": None if self.mesh is None else str(self.mesh),
+            "seconds": round(self.seconds, 2),
+            "stages": [
+                {"skipped": run.skipped} | {name: getattr(run.record, name) for name in kept}
+                for run in self.stages
+            ],
+        }
+
+
+class Road:
+    """The way of one photo or capture through the stages in its workspace.
+
+    Args:
+        stages: in order. workspace: where results are kept.
+        photo: the input, or the folder of a capture; may be missing if the first stage is not run.
+        device: as :func:`~sv3d_pipe.device.resolve_device` takes it; looked up when a stage runs.
+        identify: the input's path and content hash, under "photo" or "capture" and "sha256".
+    """
+
+    def __init__(
+        self,
+        stages: tuple[Stage, ...],
+        workspace: Workspace,
+        photo: Path,
+        config: Config,
+        seed: int,
+        device: str,
+        reporter: Reporter,
+        identify: Callable[[Path], dict[str, str]] = photo_identity,
+    ):
+        self.workspace = workspace
+        self.photo = photo
+        self.config = config
+        self.seed = seed
+        self.device = device
+        self.reporter = reporter
+        self.stages = stages
+        self.names = tuple(stage.name for stage in stages)
+        self._identify = identify
+        self._artifacts: dict[str, Any] = {}
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """Path and content hash of the input. Raises UserError if it cannot be read."""
+        return self._identify(self.photo)
+
+    def run(self, start: str | None = None, until: str = "export", force_from: str | None = None) -> Result:
+        """Go from ``start`` to ``until``, skipping what is finished.
+
+        Args:
+            start: stages before this one are taken from the workspace as they are; None is the first.
+            force_from: this stage and the later ones are run even if they are finished.
+        Raises:
+            UserError: bad input, or a stage before ``start`` is missing or damaged.
+        """
+        began = time.monotonic()
+        start = start or self.names[0]
+        first, last = self._place(start), self._place(until)
+        forced = self._place(force_from) if force_from else len(self.stages)
+        if last < first:
+            raise UserError(f"{until} comes before {start}; the order is {', '.join(self.names)}.")
+        runs: list[StageRun] = []
+        try:
+            with self.workspace.lock(self.reporter.say), self.reporter:
+                self._claim(start)
+                for index, stage in enumerate(self.stages[: last + 1]):
+                    keys = {run.record.stage: run.record.key for run in runs}
+                    if index < first:
+                        run = StageRun(self._as_is(stage), skipped=True)
+                    else:
+                        run = self._finished_or_run(stage, keys, force=index >= forced)
+                    runs.append(run)
+                    (self.reporter.skip if run.skipped else self.reporter.finish)(run.record)
+        except UserError:
+            self.workspace.remove_if_empty()
+            raise
+        return Result(self.workspace.root, self._mesh(runs), tuple(runs), time.monotonic() - began)
+
+    def artifact(self, name: str) -> Any:
+        """A stage's artifact as its files hold it, so that a run in one go and one stage by stage are the same."""
+        if name not in self._artifacts:
+            stage = next(stage for stage in self.stages if stage.name == name)
+            self._artifacts[name] = stage.load(self.workspace.folder(name))
+        return self._artifacts[name]
+
+    def key(self, stage: Stage, upstream: dict[str, str]) -> str:
+        """Hash of all that the stage's result depends on; ``upstream`` holds the keys of what it takes."""
+        settings = self._settings(stage)
+        return stable_hash([stage.name, stage.version, settings, self.seed, upstream, stage.identity(self)])
+
+    def _settings(self, stage: Stage) -> dict[str, Any]:
+        config = getattr(self.config, stage.name, None)  # importing a capture has no settings of its own
+        return {} if config is None else dataclasses.asdict(config)
+
+    def _place(self, stage: str) -> int:
+        if stage not in self.names:
+            kind = "capture" if self.names[0] == "capture" else "photo"
+            raise UserError(f"A {kind} has no {stage} stage; its stages are {', '.join(self.names)}.")
+        return self.names.index(stage)
+
+    def _claim(self, start: str) -> None:
+        """Refuse the workspace of another photo or capture; keep this run's settings in it."""
+        run = self.workspace.read_run()
+        if start == self.names[0]:
+            mine = self.identity
+            if not is_same_source(mine, run):
+                kind = kind_of(run)
+                raise UserError(
+                    f"{self.workspace.root} is the workspace of another {kind} ({run[kind]}); "
+                    "choose another folder with -o."
+                )
+        else:
+            if run is None:
+                raise UserError(f"{self.workspace.root} is not a workspace; make one with `img2mesh prep`.")
+            mine = {name: run[name] for name in (kind_of(run), "sha256")}
+        self.workspace.write_run(mine | {"seed": self.seed, "config": self.config.flat()})
+
+    def _as_is(self, stage: Stage) -> StageRecord:
+        record = self.workspace.verified(stage.name)
+        if record is None:
+            root = self.workspace.root
+            state = "damaged" if self.workspace.folder(stage.name).exists() else "missing"
+            verb = f"{stage.name} {root}"
+            if stage.name == "capture":
+                verb = f"nerf {self.workspace.read_run()['capture']} -o {root}"
+            raise UserError(f"The {stage.name} stage of {root} is {state}; run `img2mesh {verb}` first.")
+        return record
+
+    def _finished_or_run(self, stage: Stage, keys: dict[str, str], force: bool) -> StageRun:
+        upstream = {name: keys[name] for name in stage.takes}
+        key = self.key(stage, upstream)
+        before = self.workspace.record(stage.name)
+        if force:
+            self.workspace.drop_checkpoints(stage.name)
+        elif before is not None and before.key == key:
+            if self.workspace.verified(stage.name):
+                return StageRun(before, skipped=True)
+            self.reporter.say(f"The files of the {stage.name} stage are damaged; running it again.")
+        return StageRun(self._run_stage(stage, key, upstream), skipped=False)
+
+    def _run_stage(self, stage: Stage, key: str, upstream: dict[str, str]) -> StageRecord:
+        device = resolve_device(self.device)
+        checkpoint = Checkpoint(self.workspace.checkpoint_path(stage.name, key, device))
+        context = Context(device, self.seed, self.reporter.bar, self.reporter.say, checkpoint=checkpoint)
+        self.reporter.start(stage.name)
+        began = time.monotonic()
+        try:
+            with PeakMemory(device) as memory, _plain_memory_errors(stage.name, device):
+                artifact, metrics = stage.work(self, context)
+        finally:
+            warnings = list(dict.fromkeys(context.warnings))
+            for sentence in warnings:
+                self.reporter.warn(stage.name, sentence)
+        record = StageRecord(
+            stage=stage.name,
+            version=stage.version,
+            key=key,
+            upstream=upstream,
+            config=self._settings(stage),
+            seed=self.seed,
+            device=device,
+            versions=versions(),
+            seconds=round(time.monotonic() - began, 3),
+            peak_memory_mb=round(memory.peak_mb, 1),
+            metrics=_plain(metrics),
+            warnings=warnings,
+        )
+        self._artifacts.pop(stage.name, None)
+        return self.workspace.commit(record, artifact.save)
+
+    def _mesh(self, runs: list[StageRun]) -> Path | None:
+        if not runs or runs[-1].record.stage != "export":
+            return None
+        record = runs[-1].record
+        formats = [part.strip().lower().removeprefix(".") for part in record.config["format"].split(",")]
+        names = [f"mesh.{kind}" for kind in formats if f"mesh.{kind}" in record.files]
+        return self.workspace.folder("export") / names[0]
+
+
+@contextmanager
+def _plain_memory_errors(stage: str, device: str):
+    """Say in plain words when the memory ends; PyTorch reports it as a RuntimeError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        words = ("out of memory", "can't allocate memory")
+        if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
+            raise
+        raise UserError(
+            f"The {stage} stage ran out of memory on {device}; close other programs or choose "
+            "smaller settings (`img2mesh config` lists them)."
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    """Metrics as JSON knows them: numpy scalars unpacked; what is not finite becomes None."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

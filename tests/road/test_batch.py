@@ -1,0 +1,107 @@
+"""A folder of photos: all are tried, bad ones named, good ones kept."""
+
+import dataclasses
+import json
+
+import pytest
+from road_fakes import FakeRoad
+from typer.testing import CliRunner
+
+from sv3d_pipe.cli import app
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    """The fake road behind the command; the photo "bad" fails in it, "bug" crashes."""
+    from sv3d_pipe.errors import UserError
+
+    fake = FakeRoad()
+    prep = fake.stages[0]
+
+    def work(road, context):
+        text = road.photo.read_text()
+        if text == "bad":
+            raise UserError(f"{road.photo} is not a picture.")
+        if text == "bug":
+            raise ZeroDivisionError("division by zero")
+        return prep.work(road, context)
+
+    stages = (dataclasses.replace(prep, work=work), *fake.stages[1:])
+    monkeypatch.setattr("sv3d_pipe.pipeline.ROAD", stages)
+    monkeypatch.setattr("sv3d_pipe.orbit.store.find.find_model", lambda name: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return fake
+
+
+def put(folder, **photos):
+    for name, content in photos.items():
+        path = folder / name.replace("__", "/").replace("_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+
+def batch(*args):
+    return CliRunner().invoke(app, ["batch", *map(str, args)])
+
+
+def test_good_photos_are_kept_and_bad_ones_named(fake, tmp_path):
+    put(tmp_path / "in", a_png="A", a_jpg="B", b_png="bad", deep__c_png="bug", notes_txt="no picture")
+    result = batch("in", "-o", "out", "--json", "--device", "cpu")
+    assert result.exit_code == 3
+    summary = json.loads(result.stdout)
+    assert summary == json.loads((tmp_path / "out" / "batch.json").read_text())
+    assert (summary["photos"], summary["done"], summary["failed"]) == (4, 2, 2)
+    by_photo = {item["photo"]: item for item in summary["items"]}
+    assert by_photo["b.png"]["error"] == "in/b.png is not a picture."
+    assert "ZeroDivisionError" in by_photo["deep/c.png"]["error"]
+    assert "ZeroDivisionError" in (tmp_path / "out" / "deep" / "c" / "error.log").read_text()
+    meshes = {by_photo[name]["mesh"] for name in ("a.png", "a.jpg")}
+    assert meshes == {"out/a/5-export/mesh.glb", "out/a-png/5-export/mesh.glb"}
+    assert "b.png failed: in/b.png is not a picture." in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_second_batch_skips_what_is_finished(fake, tmp_path):
+    put(tmp_path / "in", a_png="A", deep__a_png="B")
+    assert batch("in", "-o", "in/out").exit_code == 0
+    fake.worked.clear()
+    put(tmp_path / "in", deep__b_png="C")
+    result = batch("in", "-o", "in/out", "--json")
+    assert result.exit_code == 0
+    assert fake.worked == ["prep", "orbit", "nerf", "refine", "export"]
+    statuses = {item["photo"]: item["status"] for item in json.loads(result.stdout)["items"]}
+    assert statuses == {"a.png": "skipped", "deep/a.png": "skipped", "deep/b.png": "done"}
+    assert (tmp_path / "in" / "out" / "deep" / "b" / "5-export" / "mesh.glb").exists()
+
+
+def test_pictures_can_be_left_out(fake, tmp_path):
+    put(tmp_path / "in", a_png="A", b_matte_png="B")
+    result = batch("in", "--exclude", "*.matte.png", "--json", "-q")
+    assert json.loads(result.stdout)["photos"] == 1 and result.stderr == ""
+
+
+def test_ctrl_c_stops_with_a_sentence_and_keeps_what_is_done(fake, tmp_path):
+    put(tmp_path / "in", a_png="A")
+    fake.fail["refine"] = KeyboardInterrupt()
+    result = batch("in")
+    assert result.exit_code == 130 and "run the same command again to go on" in result.stderr
+    fake.worked.clear()
+    assert batch("in").exit_code == 0
+    assert fake.worked == ["refine", "export"]
+
+
+@pytest.mark.parametrize(
+    ("photos", "sentence"),
+    [
+        ({"notes_txt": "x"}, "There are no pictures in in;"),
+        ({"a_png": "bad", "b_png": "bad"}, "a.png failed: in/a.png is not a picture."),
+    ],
+)
+def test_nothing_usable_is_exit_code_2(fake, tmp_path, photos, sentence):
+    put(tmp_path / "in", **photos)
+    result = batch("in")
+    assert result.exit_code == 2 and sentence in result.stderr
+
+
+def test_a_missing_folder_is_told(fake):
+    result = batch("nowhere")
+    assert result.exit_code == 2 and "There is no folder nowhere" in result.stderr

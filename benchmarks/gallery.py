@@ -15,7 +15,7 @@ import imageio.v2 as imageio
 import numpy as np
 from command import run
 
-from sv3d_pipe.artifacts import Photo, Views, save_png
+from sv3d_pipe.artifacts import Photo, Views
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.config import Config
 from sv3d_pipe.contact_sheet import strip
@@ -23,6 +23,7 @@ from sv3d_pipe.dataset.invented.inventions import invent
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.evaluate.truth import Angles, scaled, visible_scale
 from sv3d_pipe.export.turntable import MARGIN
+from sv3d_pipe.pictures import save_png
 from sv3d_pipe.pipeline import Image2Mesh
 from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.render.objects import load_object

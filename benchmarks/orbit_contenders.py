@@ -26,7 +26,7 @@ from PIL import Image
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from sv3d_pipe.cameras import orbit_azimuths
-from sv3d_pipe.memory import free_bytes
+from sv3d_pipe.device import free_bytes
 from sv3d_pipe.orbit.conditioning import pose_radians
 from sv3d_pipe.orbit.memory_plan import Load, adopt, candidates, that_fit
 from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import trimesh
 
-from sv3d_pipe.artifacts import load_png
 from sv3d_pipe.cameras import load_transforms, orbit
 from sv3d_pipe.config import Config
 from sv3d_pipe.contact_sheet import strip
@@ -30,6 +29,7 @@ from sv3d_pipe.evaluate.picture_scores import psnr, silhouette_iou
 from sv3d_pipe.evaluate.suite import Options, Suite, run_suite, tables
 from sv3d_pipe.evaluate.tables import Row
 from sv3d_pipe.evaluate.truth import in_world
+from sv3d_pipe.pictures import load_png
 from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.road.sources import IMAGE_SUFFIXES
 

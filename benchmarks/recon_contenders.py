@@ -17,6 +17,7 @@ from recon_rounds import Comparison, Contender, timed
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.config import NerfConfig
+from sv3d_pipe.geometry.hull import carve
 from sv3d_pipe.geometry.raster import rasterize
 from sv3d_pipe.geometry.tets import (
     _COUNTS,
@@ -30,7 +31,6 @@ from sv3d_pipe.nerf.fit_field import MARGIN, STEPS_ACROSS
 from sv3d_pipe.nerf.fusion import hull_sdf, triangulate
 from sv3d_pipe.nerf.hashgrid import Layout, encode, encode_reference
 from sv3d_pipe.nerf.march import march
-from sv3d_pipe.nerf.occupancy import carve
 from sv3d_pipe.nerf.rays import Pictures
 from sv3d_pipe.refine.dmtet import Solid
 

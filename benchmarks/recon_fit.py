@@ -13,7 +13,7 @@ from recon_rounds import Comparison, Contender, timed
 
 from sv3d_pipe.artifacts import Views
 from sv3d_pipe.config import NerfConfig
-from sv3d_pipe.nerf import field
+from sv3d_pipe.nerf import field, field_render, fit_field
 from sv3d_pipe.nerf.composite import composite_reference
 from sv3d_pipe.nerf.hashgrid import encode_reference
 from sv3d_pipe.nerf.march import march_reference

@@ -36,8 +36,8 @@ from recon_stages import orbit_views, placed, warm_up
 
 from sv3d_pipe.artifacts import Field
 from sv3d_pipe.config import PRESETS, Config
+from sv3d_pipe.device import PeakMemory
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.memory import PeakMemory
 from sv3d_pipe.nerf.fit_field import fit_field
 from sv3d_pipe.refine.fit_mesh import refine_mesh
 from sv3d_pipe.road.context import Context

@@ -18,10 +18,10 @@ from sv3d_pipe.artifacts import Photo, Views
 from sv3d_pipe.cameras import N_FRAMES, orbit, orbit_angles
 from sv3d_pipe.config import Config, OrbitConfig
 from sv3d_pipe.dataset.invented.toys import procedural
+from sv3d_pipe.device import PeakMemory
 from sv3d_pipe.evaluate.protocol_a import protocol_a
 from sv3d_pipe.evaluate.truth import in_world, scaled, visible_scale
 from sv3d_pipe.export.export import export_mesh
-from sv3d_pipe.memory import PeakMemory
 from sv3d_pipe.nerf.fit_field import fit_field
 from sv3d_pipe.refine.fit_mesh import refine_mesh
 from sv3d_pipe.refine.sds import Prior

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from command import object_options, run
 
-from sv3d_pipe.artifacts import Mesh, on_white, save_png
+from sv3d_pipe.artifacts import Mesh
 from sv3d_pipe.config import ExportConfig, OrbitConfig
 from sv3d_pipe.evaluate.picture_scores import psnr
 from sv3d_pipe.evaluate.truth import Angles, find_objects, place, true_views
 from sv3d_pipe.export.export import export_mesh
 from sv3d_pipe.export.textured_views import file_views
+from sv3d_pipe.pictures import on_white, save_png
 from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.road.context import Context
 

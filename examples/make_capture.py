@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sv3d_pipe.artifacts import save_png
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.dataset.invented.toys import procedural
+from sv3d_pipe.pictures import save_png
 from sv3d_pipe.render.draw import Light, render_views
 
 SIZE, CROP = 480, 60  # the pictures are cut to 480 x 420 pixels, so that cy is not in the middle

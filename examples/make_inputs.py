@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sv3d_pipe.artifacts import save_png
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.dataset.invented.toys import procedural
+from sv3d_pipe.pictures import save_png
 from sv3d_pipe.render.draw import Light, render_views
 
 HERE = Path(__file__).parent

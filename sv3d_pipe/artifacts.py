@@ -14,44 +14,9 @@ import numpy as np
 
 from sv3d_pipe.cameras import Cameras, load_to_world, load_transforms, save_transforms
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.pictures import load_png, save_png
 
 MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
-
-
-def save_png(path: Path, image: np.ndarray) -> None:
-    """Write a float [H, W, 3 or 4] image in [0, 1] as 8-bit PNG, rounded to nearest."""
-    from PIL import Image
-
-    Image.fromarray((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)).save(path)
-
-
-def load_png(path: Path) -> np.ndarray:
-    """Read a PNG as float32 [H, W, C] in [0, 1]."""
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return np.asarray(image, np.float32) / 255.0
-
-
-def on_white(rgba: np.ndarray) -> np.ndarray:
-    """Composite straight-alpha [..., 4] on white: [..., 3]."""
-    alpha = rgba[..., 3:]
-    return rgba[..., :3] * alpha + (1 - alpha)
-
-
-def resize_rgba(rgba: np.ndarray, size: int) -> np.ndarray:
-    """Resize a straight-alpha [H, W, 4] image to size x size; colours are averaged premultiplied.
-
-    Area averaging when shrinking, bicubic when enlarging. Colours where alpha is 0 become 0.
-    """
-    import cv2
-
-    method = cv2.INTER_AREA if size < rgba.shape[0] else cv2.INTER_CUBIC
-    premultiplied = np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], -1)
-    small = np.clip(cv2.resize(premultiplied, (size, size), interpolation=method), 0, 1)
-    alpha = small[..., 3:]
-    rgb = np.where(alpha > 0, small[..., :3] / np.maximum(alpha, 1e-6), 0)
-    return np.concatenate([np.clip(rgb, 0, 1), alpha], -1).astype(np.float32)
 
 
 def _check(name: str, array: np.ndarray, shape: tuple) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sv3d_pipe.artifacts import on_white, save_png
+from sv3d_pipe.pictures import on_white, save_png
 
 MOST_ROWS = 200  # a PNG of more rows is too tall to look at
 BAND = 18  # pixels of a label

@@ -1,4 +1,7 @@
-"""Read any common picture file as float RGB or RGBA, upright, in sRGB."""
+"""Pictures: read from any common file, written, composited, resized, in sRGB and linear light, compared.
+
+In memory they are float32 in [0, 1], sRGB, with straight alpha.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import warnings
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
@@ -16,6 +20,7 @@ from sv3d_pipe.errors import UserError
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 SMALLEST = 16  # pixels; below this a side holds nothing to reconstruct
 DEEP_MODES = {"I": 65535.0, "F": 1.0}  # besides "I;16...": the value that means white
+BEST_DB = 100.0  # PSNR of equal pictures where a number must be finite
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 
 
@@ -122,8 +127,6 @@ def _to_srgb(image: Image.Image, mode: str, profile: bytes | None = None) -> Ima
 
 def _deep_grey(image: Image.Image, longest: int) -> np.ndarray:
     """Grey of more than 8 bits, [H, W, 3]: integers over 65535 and floats over 1 are scaled to their peak."""
-    import cv2
-
     grey = np.nan_to_num(np.asarray(image).astype(np.float32))
     white = DEEP_MODES.get(image.mode, 65535.0)
     peak = float(grey.max())
@@ -134,3 +137,51 @@ def _deep_grey(image: Image.Image, longest: int) -> np.ndarray:
     if size != image.size:
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
     return np.repeat(grey[..., None], 3, -1)
+
+
+def save_png(path: Path, image: np.ndarray) -> None:
+    """Write a float [H, W, 3 or 4] image in [0, 1] as 8-bit PNG, rounded to nearest."""
+    Image.fromarray((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)).save(path)
+
+
+def load_png(path: Path) -> np.ndarray:
+    """Read a PNG as float32 [H, W, C] in [0, 1]."""
+    with Image.open(path) as image:
+        return np.asarray(image, np.float32) / 255.0
+
+
+def on_white(rgba: np.ndarray) -> np.ndarray:
+    """Composite straight-alpha [..., 4] on white: [..., 3]."""
+    alpha = rgba[..., 3:]
+    return rgba[..., :3] * alpha + (1 - alpha)
+
+
+def resize_rgba(rgba: np.ndarray, size: int) -> np.ndarray:
+    """Resize a straight-alpha [H, W, 4] image to size x size; colours are averaged premultiplied.
+
+    Area averaging when shrinking, bicubic when enlarging. Colours where alpha is 0 become 0.
+    """
+    method = cv2.INTER_AREA if size < rgba.shape[0] else cv2.INTER_CUBIC
+    premultiplied = np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], -1)
+    small = np.clip(cv2.resize(premultiplied, (size, size), interpolation=method), 0, 1)
+    alpha = small[..., 3:]
+    rgb = np.where(alpha > 0, small[..., :3] / np.maximum(alpha, 1e-6), 0)
+    return np.concatenate([np.clip(rgb, 0, 1), alpha], -1).astype(np.float32)
+
+
+def to_linear(srgb: np.ndarray) -> np.ndarray:
+    """sRGB values in [0, 1] to linear light (IEC 61966-2-1)."""
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def to_srgb(linear: np.ndarray) -> np.ndarray:
+    """Linear light to sRGB values in [0, 1]; brighter light is clipped (IEC 61966-2-1)."""
+    linear = np.clip(linear, 0, 1)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055).astype(
+        np.float32
+    )
+
+
+def decibels(mse: float) -> float:
+    """Mean squared error of values in [0, 1] as PSNR in dB, at most 100 (finite, so that JSON can hold it)."""
+    return float(-10 * np.log10(max(mse, 10 ** (-BEST_DB / 10))))

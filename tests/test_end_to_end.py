@@ -7,9 +7,9 @@ import pytest
 import trimesh
 
 from sv3d_pipe import Image2Mesh
-from sv3d_pipe.artifacts import load_png
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.dataset.invented.toys import procedural
+from sv3d_pipe.pictures import load_png
 from sv3d_pipe.render.draw import Light, render_views
 from sv3d_pipe.road.report import make_reporter
 from sv3d_pipe.road.workspace import STAGES

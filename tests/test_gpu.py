@@ -49,8 +49,8 @@ def _call(arguments):
 
 
 def test_the_whole_road(tmp_path, colored_cube):
-    from sv3d_pipe.artifacts import save_png
     from sv3d_pipe.cameras import orbit
+    from sv3d_pipe.pictures import save_png
     from sv3d_pipe.render.draw import render_views
 
     save_png(tmp_path / "cube.png", render_views(colored_cube, orbit([30.0], 20.0, 3.2), 256)[0])

@@ -14,7 +14,7 @@ from sv3d_pipe.capture.rectify import MARGIN, aimed_cameras, native_size, rectif
 from sv3d_pipe.capture.shots import SOLID, Shot, read_shots
 from sv3d_pipe.capture.transforms import FEWEST, read_frames
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.nerf.occupancy import Hull, carve, cell_centers
+from sv3d_pipe.geometry.hull import Hull, carve, cell_centers
 from sv3d_pipe.road.context import Context
 
 SMALLEST, LARGEST = 64, 1024  # sides of the views

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.road.workspace import file_sha256
+from sv3d_pipe.files import file_sha256
 
 FILES = ("transforms.json", "transforms_train.json")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".PNG", ".JPG", ".JPEG")  # tried for a file_path without one

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from sv3d_pipe.crash import explain, is_foreseen, one_line
+from sv3d_pipe.errors import explain, is_foreseen, one_line
 
 ClickException = typer.BadParameter.__mro__[2]  # typer brings its own copy of click, or uses click
 WRONG_USE, CRASHED, INTERRUPTED = 2, 1, 130

@@ -74,9 +74,10 @@ def batch(
 
     Exit code 0: all good; 3: some failed; 2: none worked. OUT/batch.json keeps the summary.
     """
+    from sv3d_pipe.cli.closing_tables import show_batch
     from sv3d_pipe.pipeline import Image2Mesh
     from sv3d_pipe.road.batch import run_batch, summarize
-    from sv3d_pipe.road.report import make_reporter, show_batch
+    from sv3d_pipe.road.report import make_reporter
 
     reporter = make_reporter(choices.quiet)
     image2mesh = Image2Mesh(choices.config(), _seed(choices), choices.device, reporter)
@@ -100,7 +101,7 @@ def batch(
 
 def report(result, choices: Choices) -> None:
     """The closing table on stderr; on stdout the summary, or the path of the mesh or last stage."""
-    from sv3d_pipe.road.report import show_table
+    from sv3d_pipe.cli.closing_tables import show_table
 
     if not choices.quiet:
         show_table(result)

@@ -18,12 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sv3d_pipe.crash import one_line
 from sv3d_pipe.dataset.photograph import Job, Look, photograph
 from sv3d_pipe.dataset.shards import read_shard, write_shard
 from sv3d_pipe.dataset.workers import each, one_thread_if_worker
-from sv3d_pipe.errors import UserError
-from sv3d_pipe.road.workspace import file_sha256, write_atomically
+from sv3d_pipe.errors import UserError, one_line
+from sv3d_pipe.files import file_sha256, write_atomically
 
 KILLER = "the process that rendered it died twice, perhaps for want of memory"
 FORMAT = 3  # raised when the same settings would give other shards

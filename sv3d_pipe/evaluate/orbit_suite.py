@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from sv3d_pipe.artifacts import Photo, resize_rgba
+from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.contact_sheet import strip
 from sv3d_pipe.evaluate.display import Display
 from sv3d_pipe.evaluate.scores import PICTURE_SCORES, compare_pictures
 from sv3d_pipe.evaluate.suite import Options, Suite
 from sv3d_pipe.evaluate.tables import Row, Table, word
 from sv3d_pipe.evaluate.truth import Angles, ellipsoid, place
+from sv3d_pipe.pictures import resize_rgba
 from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.road.context import Context
 

@@ -17,8 +17,8 @@ from sv3d_pipe.evaluate.scores import ABOUT_SHAPES, SHAPE_SCORES
 from sv3d_pipe.evaluate.suite import plain
 from sv3d_pipe.evaluate.tables import Table, word
 from sv3d_pipe.evaluate.truth import scaled, visible_scale
+from sv3d_pipe.files import write_atomically
 from sv3d_pipe.render.objects import Object, load_object
-from sv3d_pipe.road.workspace import write_atomically
 
 
 def judge_pair(truth: Path, pred: Path, seed: int, out: Path, display: Display) -> dict[str, Any]:

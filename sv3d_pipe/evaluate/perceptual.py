@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from sv3d_pipe.crash import one_line
+from sv3d_pipe.errors import one_line
 
 Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # [N, 3, H, W] twice -> [N]
 

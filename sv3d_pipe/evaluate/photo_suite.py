@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sv3d_pipe.artifacts import Mesh, save_png
+from sv3d_pipe.artifacts import Mesh
 from sv3d_pipe.contact_sheet import strip
 from sv3d_pipe.evaluate.display import Display, StageBars
 from sv3d_pipe.evaluate.protocol_a import normalize
@@ -24,6 +24,7 @@ from sv3d_pipe.evaluate.suite import Options, Suite
 from sv3d_pipe.evaluate.tables import Row
 from sv3d_pipe.evaluate.truth import Angles, ellipsoid, place, visible_scale
 from sv3d_pipe.geometry.extent import relative_depth, stretched
+from sv3d_pipe.pictures import save_png
 from sv3d_pipe.pipeline import Image2Mesh
 from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.render.objects import Object, load_object

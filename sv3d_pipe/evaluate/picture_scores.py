@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sv3d_pipe.artifacts import on_white
+from sv3d_pipe.pictures import on_white
 
 
 def _prepared(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -25,12 +25,6 @@ ABOUT = (
     "sRGB values in [0, 1], composited on white, every pixel counts; per view, then averaged over views, "
     "then over objects; SSIM with an 11 x 11 Gaussian window and data range 1"
 )
-BEST_DB = 100.0  # PSNR of equal pictures where a number must be finite
-
-
-def decibels(mse: float) -> float:
-    """Mean squared error of values in [0, 1] as PSNR in dB, at most 100 (finite, so that JSON can hold it)."""
-    return float(-10 * np.log10(max(mse, 10 ** (-BEST_DB / 10))))
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:

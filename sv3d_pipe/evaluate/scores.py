@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from sv3d_pipe.artifacts import on_white
 from sv3d_pipe.evaluate.perceptual import availability, perceptual_scores
 from sv3d_pipe.evaluate.picture_scores import ABOUT as ABOUT_PICTURES
-from sv3d_pipe.evaluate.picture_scores import BEST_DB, mse, psnr, silhouette_iou, ssim
+from sv3d_pipe.evaluate.picture_scores import mse, psnr, silhouette_iou, ssim
 from sv3d_pipe.evaluate.protocol_a import chamfer, iou, noise_floor, normalized, occupancy, visible_points
 from sv3d_pipe.evaluate.protocol_b import Cloud, protocol_b
 from sv3d_pipe.evaluate.sign_parity import occupancy_by_signs
 from sv3d_pipe.evaluate.surface_samples import Samples, sample, soundness, surface_scores
+from sv3d_pipe.pictures import BEST_DB, on_white
 
 SHAPE_SCORES = (
     "cd", "iou", "iou_signs", "surface_cd", "normals", "b_cd", "b_f0.1", "b_f0.2", "b_f0.5",

@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 
 import sv3d_pipe
-from sv3d_pipe.artifacts import load_png, save_png
 from sv3d_pipe.config import Config, stable_hash
 from sv3d_pipe.contact_sheet import contact_sheet
-from sv3d_pipe.crash import explain
+from sv3d_pipe.errors import explain
 from sv3d_pipe.evaluate.display import Display
 from sv3d_pipe.evaluate.perceptual import availability
 from sv3d_pipe.evaluate.scores import ABOUT_SHAPES, about_pictures
@@ -36,8 +35,10 @@ from sv3d_pipe.evaluate.tables import (
     word,
     worst_first,
 )
+from sv3d_pipe.files import file_sha256, write_atomically
+from sv3d_pipe.pictures import load_png, save_png
 from sv3d_pipe.pipeline import ROAD
-from sv3d_pipe.road.workspace import file_sha256, versions, write_atomically
+from sv3d_pipe.road.workspace import versions
 
 VERSION = 1  # of the measurements: raise it when the same meshes get other numbers
 N_WORST = 10

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from sv3d_pipe.artifacts import Mesh, Views, on_white, resize_rgba
+from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.config import ExportConfig
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.evaluate.picture_scores import decibels
 from sv3d_pipe.export.bake import Paint, bake
 from sv3d_pipe.export.clean import clean
 from sv3d_pipe.export.extras import require_libraries
@@ -21,6 +20,7 @@ from sv3d_pipe.export.textured_views import file_views
 from sv3d_pipe.export.turntable import contact_sheet, encode_mp4, render_turntable
 from sv3d_pipe.export.unwrap import texels, unwrap
 from sv3d_pipe.geometry.extent import relative_depth, stretched
+from sv3d_pipe.pictures import decibels, on_white, resize_rgba
 from sv3d_pipe.road.context import Context
 
 LARGEST_FRONT = 576  # the front view is compared at the photo's size, but not above this

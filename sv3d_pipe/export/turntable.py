@@ -8,10 +8,10 @@ from pathlib import Path
 import imageio.v2 as imageio
 import numpy as np
 
-from sv3d_pipe.artifacts import on_white, resize_rgba
 from sv3d_pipe.cameras import FOV_DEG, Cameras, orbit
 from sv3d_pipe.export.formats import Asset
 from sv3d_pipe.export.textured_views import render_textured
+from sv3d_pipe.pictures import on_white, resize_rgba
 
 N_TURNS = 32  # frames of the video; the sheet shows every fourth
 FRAME_SIZE = 288

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from rich.progress import Progress, TextColumn
 
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.finetune.assembly import save_model
 from sv3d_pipe.finetune.known_views import FLATTEST, framed, seen
 from sv3d_pipe.orbit.mini.depth_guess import DepthGuesser
+from sv3d_pipe.orbit.store.find import load_pipeline
 
 AT_ONCE = 256  # photos that are judged
 UNITS_FROM = 4096  # photos whose features are taken as the units of all
@@ -43,6 +47,37 @@ class Photos:
         """The inputs of the network for photos ``index`` [B]."""
         parts = (self.fine, self.whole, self.elevation_deg)
         return tuple(part[index].float().to(device) for part in parts)
+
+
+def train_model(
+    sets: Sequence[Sequence[Any]], out: Path, model: str, steps: int, device: str, seed: int
+) -> str:
+    """Give a model a newly trained network, with progress on stderr, and save it.
+
+    Args:
+        sets: photos to learn from, and maybe photos to measure on.
+        model: as :func:`sv3d_pipe.orbit.store.find.find_model` takes it.
+    Returns:
+        what was measured, in a sentence.
+    """
+    torch.manual_seed(seed)
+    pipeline = load_pipeline(model, device)
+    guesser = DepthGuesser().to(device)
+    with Progress(*Progress.get_default_columns(), TextColumn("{task.fields[loss]}")) as progress:
+        seeing = progress.add_task("Looking at photos", total=sum(map(len, sets)), loss="")
+        photos = [look_at(orbits, guesser, seed, lambda: progress.advance(seeing)) for orbits in sets]
+        training = progress.add_task("Training", total=steps, loss="")
+
+        def on_step(step: int, loss: float) -> None:
+            progress.update(training, completed=step, loss=f"loss {loss:.3f}")
+
+        train(guesser, photos[0], steps, seed, on_step)
+    pipeline.register_modules(depth=guesser)
+    out.mkdir(parents=True, exist_ok=True)
+    save_model(pipeline, pipeline.unet.state_dict(), out)
+    kinds = ("photos learned from", "others")
+    off = [f"{errors(guesser, p).abs().mean():.3f} on {len(p)} {kind}" for p, kind in zip(photos, kinds)]
+    return f"Mean error of ln(depth): {', '.join(off)}."
 
 
 @torch.inference_mode()

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from sv3d_pipe.contact_sheet import contact_sheet, strip
-from sv3d_pipe.evaluate.picture_scores import decibels, mse
+from sv3d_pipe.evaluate.picture_scores import mse
 from sv3d_pipe.finetune.examples import Batch, Examples
 from sv3d_pipe.finetune.loss import PURE_NOISE, denoise
 from sv3d_pipe.orbit.conditioning import triangle_scales
 from sv3d_pipe.orbit.sv3d.diffusion_pipeline import PhotoCondition, StableVideo3DPipeline
+from sv3d_pipe.pictures import decibels
 
 JUDGED, SHOWN = 38, 4  # objects measured by one step from pure noise, and objects sampled and shown
 COLUMNS, SIDE = 6, 96  # frames per object in the picture, and their side in pixels

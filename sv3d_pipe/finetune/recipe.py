@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.road.workspace import write_atomically
+from sv3d_pipe.files import write_atomically
 from sv3d_pipe.settings import option
 
 

@@ -24,11 +24,11 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.files import write_atomically
 from sv3d_pipe.finetune.examples import Batch, Examples, OneExample
 from sv3d_pipe.finetune.loss import DrawSigma, Noise, draw_noise
 from sv3d_pipe.finetune.optimizers import make_optimizers
 from sv3d_pipe.finetune.recipe import Recipe
-from sv3d_pipe.road.workspace import write_atomically
 
 LOG_EVERY = 10  # steps in a row of the log
 LEAST_RATE = 0.05  # of the largest learning rate, at the end

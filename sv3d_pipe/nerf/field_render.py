@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sv3d_pipe.evaluate.picture_scores import decibels
 from sv3d_pipe.nerf.composite import composite
 from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.nerf.march import march
 from sv3d_pipe.nerf.occupancy import OccupancyGrid
 from sv3d_pipe.nerf.rays import Batch, Pictures
+from sv3d_pipe.pictures import decibels
 
 RAYS = 4096  # per part
 

@@ -11,16 +11,17 @@ from torch.nn import functional as F
 from sv3d_pipe.artifacts import Field, Views
 from sv3d_pipe.config import NerfConfig
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.evaluate.picture_scores import decibels
+from sv3d_pipe.geometry.hull import AGREEMENT, COVERED, Hull, carve
 from sv3d_pipe.nerf.composite import composite
 from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.nerf.field_render import psnr, psnr_of
 from sv3d_pipe.nerf.fusion import extract
 from sv3d_pipe.nerf.hollow import Hollow, find_hollow
 from sv3d_pipe.nerf.march import march
-from sv3d_pipe.nerf.occupancy import AGREEMENT, COVERED, Hull, OccupancyGrid, carve
+from sv3d_pipe.nerf.occupancy import OccupancyGrid
 from sv3d_pipe.nerf.rays import Batch, Pictures, pictures
 from sv3d_pipe.nerf.stereo import find_depths
+from sv3d_pipe.pictures import decibels
 from sv3d_pipe.road.context import Checkpoint, Context
 
 MARGIN = 1.05  # the field's cube beside the sphere that every camera sees

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from sv3d_pipe.geometry.hull import cell_centers
 from sv3d_pipe.nerf.march import march
-from sv3d_pipe.nerf.occupancy import cell_centers
 from sv3d_pipe.nerf.stereo import Depths
 
 DEEP = 4  # cells below the hull's surface from which room is a hollow; stereo errs by less

@@ -14,9 +14,8 @@ from diffusers import AutoencoderKL
 from diffusers.utils import is_accelerate_available
 
 from sv3d_pipe.config import OrbitConfig
-from sv3d_pipe.device import network_dtype
+from sv3d_pipe.device import free_bytes, give_back, is_out_of_memory, network_dtype
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.memory import free_bytes, give_back, is_out_of_memory
 from sv3d_pipe.orbit.store.find import load_pipeline
 from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
 from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from sv3d_pipe.artifacts import Photo, Views, on_white, resize_rgba
+from sv3d_pipe.artifacts import Photo, Views
 from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.evaluate.picture_scores import decibels
 from sv3d_pipe.orbit.angles import camera_angles
 from sv3d_pipe.orbit.conditioning import photo_on_white
 from sv3d_pipe.orbit.masks import crisp, cut_from_white, cut_out, solid_masks
 from sv3d_pipe.orbit.memory_plan import Plan, adopt, first_that_fits, frame_size, plans, ready
 from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
 from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, StableVideo3DPipelineOutput
+from sv3d_pipe.pictures import decibels, on_white, resize_rgba
 from sv3d_pipe.road.context import Context
 
 FEW_STEPS = 12  # fewer are enough only for models trained to need few, as mini

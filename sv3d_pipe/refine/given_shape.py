@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.nerf.occupancy import GRID, carve, cell_centers
+from sv3d_pipe.geometry.hull import GRID, carve, cell_centers
 from sv3d_pipe.refine.dmtet import Solid, largest_components
 from sv3d_pipe.refine.mesh_picture import score
 from sv3d_pipe.road.context import Context

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sv3d_pipe.artifacts import Mesh, Views, on_white
+from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import Cameras
-from sv3d_pipe.evaluate.picture_scores import decibels
 from sv3d_pipe.geometry.raster import interpolate, rasterize
+from sv3d_pipe.pictures import decibels, on_white
 from sv3d_pipe.refine.silhouette import Topology, coverage
 from sv3d_pipe.refine.surface_hits import Hits, surface_hits
 
@@ -106,6 +106,6 @@ def seen_at(views: Views, size: int) -> np.ndarray:
 
 def shrink(rgba: np.ndarray, size: int) -> np.ndarray:
     """A straight-alpha picture at `size`; unchanged if it has that size."""
-    from sv3d_pipe.artifacts import resize_rgba
+    from sv3d_pipe.pictures import resize_rgba
 
     return rgba if rgba.shape[0] == size else resize_rgba(rgba, size)

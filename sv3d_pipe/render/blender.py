@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from sv3d_pipe.cameras import Cameras
-from sv3d_pipe.crash import one_line
-from sv3d_pipe.errors import UserError
+from sv3d_pipe.errors import UserError, one_line
 from sv3d_pipe.render.lighting import Studio, corner_normals
 from sv3d_pipe.render.objects import Object, load_object
 

@@ -10,8 +10,9 @@ import torch
 
 from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.geometry.raster import rasterize
+from sv3d_pipe.pictures import to_linear, to_srgb
 from sv3d_pipe.render._paint_numba import paint_bare, paint_lit
-from sv3d_pipe.render.lighting import Studio, corner_normals, to_linear, to_srgb
+from sv3d_pipe.render.lighting import Studio, corner_normals
 from sv3d_pipe.render.objects import Object, from_trimesh, load_object
 
 __all__ = ["Light", "Object", "from_trimesh", "load_object", "nearest_texels", "render_views"]

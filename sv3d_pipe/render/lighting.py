@@ -74,16 +74,3 @@ def corner_normals(vertices: np.ndarray, faces: np.ndarray, crease_deg: float = 
     cosine = np.float32(np.cos(np.radians(crease_deg)))
     smooth_normals(normals, lengths.astype(np.float32), welded, first, order // 3, cosine, out)
     return out
-
-
-def to_linear(srgb: np.ndarray) -> np.ndarray:
-    """sRGB values in [0, 1] to linear light (IEC 61966-2-1)."""
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
-
-
-def to_srgb(linear: np.ndarray) -> np.ndarray:
-    """Linear light to sRGB values in [0, 1]; brighter light is clipped (IEC 61966-2-1)."""
-    linear = np.clip(linear, 0, 1)
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055).astype(
-        np.float32
-    )

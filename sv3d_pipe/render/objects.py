@@ -10,7 +10,7 @@ import numpy as np
 
 from sv3d_pipe.cameras import FOV_DEG
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.render.lighting import to_linear, to_srgb
+from sv3d_pipe.pictures import to_linear, to_srgb
 
 MOST_TEXELS = 16_000_000  # of an atlas made of several textures
 MOST_REPEATS = 8  # of a texture that runs across one triangle several times

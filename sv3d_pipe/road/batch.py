@@ -7,14 +7,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from sv3d_pipe.crash import explain
-from sv3d_pipe.errors import UserError
-from sv3d_pipe.pipeline import Image2Mesh
+from sv3d_pipe.errors import UserError, explain
+from sv3d_pipe.files import write_atomically
+from sv3d_pipe.road.report import Reporter
 from sv3d_pipe.road.run import Result
 from sv3d_pipe.road.sources import images_below, workspace_for
-from sv3d_pipe.road.workspace import write_atomically
+
+
+class Converter(Protocol):
+    """What makes a mesh of one photo: :class:`sv3d_pipe.pipeline.Image2Mesh`."""
+
+    reporter: Reporter
+
+    def check(self, start: str = "prep", until: str = "export") -> None: ...
+
+    def __call__(self, photo: Path, out: Path, **run: Any) -> Result: ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class Item:
 
 
 def run_batch(
-    image2mesh: Image2Mesh,
+    image2mesh: Converter,
     folder: Path,
     out: Path,
     exclude: tuple[str, ...] = (),
@@ -62,7 +71,7 @@ def run_batch(
     Args:
         exclude: patterns of file names to leave out.
         on_item: is told number (from 1), total and path before each photo.
-        run: ``until`` and ``force_from``, as :class:`Image2Mesh` takes them.
+        run: ``until`` and ``force_from``, as :class:`sv3d_pipe.pipeline.Image2Mesh` takes them.
     Raises:
         UserError: there is no such folder, or no picture in it.
     """
@@ -90,7 +99,7 @@ def summarize(items: list[Item]) -> dict[str, Any]:
     return {"photos": len(items), **counts, "items": [item.summary() for item in items]}
 
 
-def _run_one(image2mesh: Image2Mesh, photo: Path, relative: Path, parent: Path, run: dict[str, Any]) -> Item:
+def _run_one(image2mesh: Converter, photo: Path, relative: Path, parent: Path, run: dict[str, Any]) -> Item:
     began = time.monotonic()
     workspace, result, error = None, None, None
     try:

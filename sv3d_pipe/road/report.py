@@ -1,4 +1,4 @@
-"""What a run shows: one bar per stage on a terminal, one line per stage elsewhere, one closing table.
+"""What a run shows while it works: one bar per stage on a terminal, one line per stage elsewhere.
 
 Everything here goes to stderr; stdout belongs to results.
 """
@@ -14,8 +14,6 @@ from rich.markup import escape
 from sv3d_pipe.road.context import SilentBar
 
 if TYPE_CHECKING:
-    from sv3d_pipe.road.batch import Item
-    from sv3d_pipe.road.run import Result
     from sv3d_pipe.road.workspace import StageRecord
 
 
@@ -127,26 +125,6 @@ def make_reporter(quiet: bool = False) -> Reporter:
     return BarReporter(console) if console.is_terminal else LineReporter(console)
 
 
-def show_table(result: Result) -> None:
-    """The closing table of a run: stage, seconds, peak memory, metric."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE)
-    table.add_column("stage")
-    for name in ("seconds", "peak memory"):
-        table.add_column(name, justify="right")
-    table.add_column("metric")
-    for run in result.stages:
-        seconds = "skipped" if run.skipped else f"{run.record.seconds:.1f}"
-        memory = "" if run.skipped else format_memory(run.record.peak_memory_mb)
-        table.add_row(run.record.stage, seconds, memory, escape(format_metric(run.record.metrics)))
-    table.add_section()
-    worked = [run.record.peak_memory_mb for run in result.stages if not run.skipped]
-    table.add_row("all", f"{result.seconds:.1f}", format_memory(max(worked)) if worked else "", "")
-    Console(stderr=True).print(table)
-
-
 def format_metric(metrics: dict[str, Any]) -> str:
     """The first metric in words: ``{"photo_psnr_db": 24.318}`` is ``photo psnr 24.3 dB``."""
     if not metrics:
@@ -159,19 +137,3 @@ def format_metric(metrics: dict[str, Any]) -> str:
 
 def format_memory(mb: float) -> str:
     return f"{mb / 1024:.2f} GB" if mb >= 1024 else f"{mb:.0f} MB"
-
-
-def show_batch(items: list[Item]) -> None:
-    """The closing table of a batch: photo, what became of it, seconds, the last stage's metric."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE)
-    table.add_column("photo", overflow="fold")
-    table.add_column("")
-    table.add_column("seconds", justify="right")
-    table.add_column("metric or reason", overflow="fold")
-    for item in items:
-        outcome = item.error or format_metric(item.result.stages[-1].record.metrics)
-        table.add_row(escape(str(item.photo)), item.status, f"{item.seconds:.1f}", escape(outcome))
-    Console(stderr=True).print(table)

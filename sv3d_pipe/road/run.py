@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sv3d_pipe.config import Config, stable_hash
-from sv3d_pipe.device import resolve_device
+from sv3d_pipe.device import PeakMemory, resolve_device
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.memory import PeakMemory
 from sv3d_pipe.road.context import Checkpoint, Context
 from sv3d_pipe.road.report import Reporter
 from sv3d_pipe.road.sources import is_same_source, kind_of, photo_identity

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.road.workspace import Workspace, file_sha256
+from sv3d_pipe.files import file_sha256
+from sv3d_pipe.road.workspace import Workspace
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 

@@ -6,8 +6,6 @@ are the store's own: ``.lock``, half-written stages, and the checkpoints of unfi
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import os
 import platform
@@ -23,6 +21,7 @@ from typing import Any
 
 import sv3d_pipe
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.files import file_sha256, sync, sync_tree, write_atomically
 
 STAGES = ("prep", "orbit", "nerf", "refine", "export")
 FOLDERS = {"capture": "2-capture"} | {stage: f"{i}-{stage}" for i, stage in enumerate(STAGES, 1)}
@@ -118,7 +117,7 @@ class Workspace:
             save(fresh)
             record = StageRecord(**{**asdict(record), "files": _describe(fresh)})
             (fresh / "stage.json").write_text(json.dumps(asdict(record), indent=1) + "\n")
-            _sync_tree(fresh)
+            sync_tree(fresh)
         except BaseException:
             _remove(fresh)
             raise
@@ -126,7 +125,7 @@ class Workspace:
         if target.exists():
             target.rename(old)
         fresh.rename(target)
-        _sync(self.root)
+        sync(self.root)
         _remove(old)
         self.drop_checkpoints(record.stage)
         return record
@@ -235,23 +234,6 @@ class Workspace:
         return self.root / f".{target.name}.{word}"
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that is either the old or the new one at any moment."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    _sync(partial)
-    partial.replace(path)
-
-
 def _describe(folder: Path) -> dict[str, dict[str, Any]]:
     return {
         path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": file_sha256(path)}
@@ -266,25 +248,6 @@ def _read_holder(path: Path) -> str:
         return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
     except (OSError, ValueError, KeyError):
         return "another process"
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in (*folder.rglob("*"), folder):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or folder to the disk, where the system can."""
-    if path.is_dir() and os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _remove(folder: Path) -> None:

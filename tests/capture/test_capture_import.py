@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from toy_capture import Optics, cameras_around, poses, shoot, to_capture, write
 
-from sv3d_pipe.artifacts import Views, save_png
+from sv3d_pipe.artifacts import Views
 from sv3d_pipe.capture.capture import import_capture
 from sv3d_pipe.capture.lens import Lens
 from sv3d_pipe.capture.placement import Placement
@@ -17,6 +17,7 @@ from sv3d_pipe.capture.rectify import aimed_cameras, rectify
 from sv3d_pipe.capture.shots import Shot
 from sv3d_pipe.dataset.invented.toys import procedural
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.pictures import save_png
 from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.road.context import Context
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sv3d_pipe.artifacts import save_png
 from sv3d_pipe.cameras import Cameras, orbit
+from sv3d_pipe.pictures import save_png
 from sv3d_pipe.render.draw import Light, render_views
 from sv3d_pipe.render.objects import Object
 

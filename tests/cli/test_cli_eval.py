@@ -11,13 +11,13 @@ import trimesh
 from PIL import Image
 from typer.testing import CliRunner
 
-from sv3d_pipe.artifacts import load_png
 from sv3d_pipe.cli import app
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.evaluate.protocol_a import protocol_a
 from sv3d_pipe.evaluate.surface_samples import sample
 from sv3d_pipe.evaluate.truth import Angles, ellipsoid, place
 from sv3d_pipe.geometry.extent import stretched
+from sv3d_pipe.pictures import load_png
 
 FEW = (
     "--set", "nerf.steps=60", "--set", "nerf.samples=4096", "--set", "nerf.surface=48", "--set", "nerf.levels=6", "--set", "refine.steps=6",

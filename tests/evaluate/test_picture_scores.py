@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from sv3d_pipe.evaluate.picture_scores import decibels, mse, psnr, silhouette_iou, ssim
+from sv3d_pipe.evaluate.picture_scores import mse, psnr, silhouette_iou, ssim
+from sv3d_pipe.pictures import decibels
 
 
 def flat(value, size=16, alpha=1.0):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from sv3d_pipe.artifacts import Mesh, Views, load_png
+from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.config import ExportConfig
 from sv3d_pipe.errors import UserError
@@ -14,6 +14,7 @@ from sv3d_pipe.export import export
 from sv3d_pipe.export.clean import subdivide
 from sv3d_pipe.export.textured_views import file_views
 from sv3d_pipe.export.turntable import N_TURNS
+from sv3d_pipe.pictures import load_png
 from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.road.context import Context
 

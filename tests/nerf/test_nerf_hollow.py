@@ -8,11 +8,11 @@ import trimesh
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import Cameras, orbit, orbit_angles
 from sv3d_pipe.config import NerfConfig
+from sv3d_pipe.geometry.hull import carve, cell_centers
 from sv3d_pipe.geometry.raster import interpolate, rasterize
 from sv3d_pipe.nerf import fit_field as fit
 from sv3d_pipe.nerf import stereo
 from sv3d_pipe.nerf.hollow import Hollow, find_hollow, lengths, votes
-from sv3d_pipe.nerf.occupancy import carve, cell_centers
 from sv3d_pipe.nerf.stereo import Depths, find_depths
 from sv3d_pipe.road.context import Checkpoint, Context
 

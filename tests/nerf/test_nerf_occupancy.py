@@ -4,8 +4,9 @@ import torch
 
 from sv3d_pipe.artifacts import Views
 from sv3d_pipe.cameras import Cameras, orbit, orbit_angles
+from sv3d_pipe.geometry.hull import carve, cell_centers
 from sv3d_pipe.nerf.field import RadianceField
-from sv3d_pipe.nerf.occupancy import OccupancyGrid, carve, cell_centers
+from sv3d_pipe.nerf.occupancy import OccupancyGrid
 
 BALL = 0.35
 

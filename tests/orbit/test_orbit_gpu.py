@@ -9,7 +9,7 @@ from orbit_fakes import half_disc, vae_pipeline
 
 from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.config import OrbitConfig
-from sv3d_pipe.memory import give_back
+from sv3d_pipe.device import give_back
 from sv3d_pipe.orbit import memory_plan as plan_module
 from sv3d_pipe.orbit.memory_plan import Plan, adopt, channels_last
 from sv3d_pipe.orbit.paint import paint

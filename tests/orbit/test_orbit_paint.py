@@ -5,7 +5,7 @@ import pytest
 import torch
 from orbit_fakes import formula_pipeline, half_disc, vae_pipeline
 
-from sv3d_pipe.artifacts import Photo, on_white, resize_rgba
+from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.evaluate.picture_scores import psnr
@@ -14,6 +14,7 @@ from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
 from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
 from sv3d_pipe.orbit.paint import paint
 from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
+from sv3d_pipe.pictures import on_white, resize_rgba
 from sv3d_pipe.road.context import Context
 
 

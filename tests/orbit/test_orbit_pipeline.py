@@ -7,11 +7,11 @@ import torch
 from orbit_fakes import formula_pipeline, half_disc, vae_pipeline
 from PIL import Image
 
-from sv3d_pipe.artifacts import resize_rgba
 from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
 from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
 from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
 from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
+from sv3d_pipe.pictures import resize_rgba
 
 
 def seeded(n: int = 0) -> torch.Generator:

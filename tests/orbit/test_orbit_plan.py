@@ -7,9 +7,8 @@ from orbit_fakes import FormulaDenoiser, formula_pipeline, half_disc, vae_pipeli
 
 from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.config import OrbitConfig
-from sv3d_pipe.device import network_dtype
+from sv3d_pipe.device import free_bytes, is_out_of_memory, network_dtype
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.memory import free_bytes, is_out_of_memory
 from sv3d_pipe.orbit import memory_plan as plan_module
 from sv3d_pipe.orbit.memory_plan import Load, Plan, adopt, candidates, first_that_fits, plans, that_fit
 from sv3d_pipe.orbit.paint import paint

@@ -51,8 +51,8 @@ def import_gltf(filepath):
 
 
 def draw(write_still):
-    from sv3d_pipe.artifacts import save_png
     from sv3d_pipe.cameras import Cameras
+    from sv3d_pipe.pictures import save_png
     from sv3d_pipe.render.draw import render_views
 
     assert write_still and scene.camera is made["camera"]

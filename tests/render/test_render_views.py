@@ -9,8 +9,9 @@ from sv3d_pipe.cameras import orbit
 from sv3d_pipe.dataset.invented.toys import procedural
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.raster import rasterize
+from sv3d_pipe.pictures import to_linear, to_srgb
 from sv3d_pipe.render.draw import Light, nearest_texels, render_views
-from sv3d_pipe.render.lighting import Studio, corner_normals, to_linear, to_srgb
+from sv3d_pipe.render.lighting import Studio, corner_normals
 from sv3d_pipe.render.objects import from_trimesh, load_object
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.road.workspace import write_atomically
+from sv3d_pipe.files import write_atomically
 
 OnBytes = Callable[[int, int], None]
 ITEM_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sv3d_pipe.crash import is_foreseen
-from sv3d_pipe.errors import UserError
+from sv3d_pipe.errors import UserError, is_foreseen
 from sv3d_pipe.orbit.store import cache
 from sv3d_pipe.orbit.store.known import MODELS, Model
 

@@ -17,7 +17,6 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
-from sv3d_pipe.artifacts import resize_rgba
 from sv3d_pipe.cameras import N_FRAMES, orbit_azimuths
 from sv3d_pipe.orbit.conditioning import (
     as_rgba,
@@ -36,6 +35,7 @@ from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
 from sv3d_pipe.orbit.mini.recognizer import SIDE, look
 from sv3d_pipe.orbit.sv3d.schedulers import SOLVERS, dpm_scheduler, euler_scheduler
 from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
+from sv3d_pipe.pictures import resize_rgba
 
 __all__ = ["PhotoCondition", "StableVideo3DPipeline", "StableVideo3DPipelineOutput", "euler_scheduler"]
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")

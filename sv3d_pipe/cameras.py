@@ -12,9 +12,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 N_FRAMES = 21
 FOV_DEG = 33.8  # SV3D paper, section 3
@@ -43,14 +48,17 @@ class Cameras:
     def __getitem__(self, index) -> Cameras:
         """The cameras chosen by a slice, a list or a boolean mask (an int gives one camera, N = 1)."""
         chosen = [index] if isinstance(index, (int, np.integer)) else index
-        return Cameras(self.c2w[chosen], self.fov_deg)
+        cameras = Cameras(self.c2w[chosen], self.fov_deg)
+        if "w2c" in self.__dict__:  # inverted before
+            cameras.__dict__["w2c"] = self.w2c[chosen]
+        return cameras
 
     @property
     def origins(self) -> np.ndarray:
-        """[N, 3] camera centres in world space."""
+        """[N, 3] camera centers in world space."""
         return self.c2w[:, :3, 3]
 
-    @property
+    @cached_property
     def w2c(self) -> np.ndarray:
         """[N, 4, 4] world-to-camera matrices."""
         return np.linalg.inv(self.c2w).astype(np.float32)
@@ -89,11 +97,65 @@ class Cameras:
         xy = np.stack([camera[..., 0] * scale, -camera[..., 1] * scale], -1) + size / 2
         return xy, depth
 
+    def on(self, device: str | torch.device) -> CameraTensors:
+        """The same cameras for work in torch on a device."""
+        import torch
+
+        matrices = (torch.from_numpy(matrix).to(device) for matrix in (self.c2w, self.w2c))
+        return CameraTensors(*matrices, self.fov_deg)
+
     @property
     def visible_radius(self) -> float:
         """Radius of the largest sphere around the origin that every camera sees whole."""
         distance = np.linalg.norm(self.origins, axis=-1)
         return float(distance.min() * np.sin(np.radians(self.fov_deg) / 2))
+
+
+@dataclass(frozen=True)
+class CameraTensors:
+    """The torch twin of :class:`Cameras`: rays through single points of pictures, and projection with a gradient.
+
+    Attributes:
+        c2w, w2c: [N, 4, 4]. fov_deg: as of :class:`Cameras`.
+    """
+
+    c2w: torch.Tensor
+    w2c: torch.Tensor
+    fov_deg: float
+
+    @property
+    def origins(self) -> torch.Tensor:
+        """[N, 3] camera centers in world space."""
+        return self.c2w[:, :3, 3]
+
+    def focal(self, size: int) -> float:
+        """Focal length in pixels of a size x size image."""
+        return float(0.5 * size / np.tan(np.radians(self.fov_deg) / 2))
+
+    def rays(
+        self, view: torch.Tensor, x: torch.Tensor, y: torch.Tensor, size: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Origins and unit directions [R, 3] of rays through pixel coordinates x, y of views [R].
+
+        Args:
+            x, y: [R] with pixel centers at +0.5, y down. size: image side in pixels.
+        """
+        import torch
+
+        focal = self.focal(size)
+        local = torch.stack([x - size / 2, size / 2 - y, torch.full_like(x, -focal)], -1)
+        c2w = self.c2w[view]  # [R, 4, 4]
+        directions = torch.einsum("rij,rj->ri", c2w[:, :3, :3], local)
+        return c2w[:, :3, 3], directions / directions.norm(dim=-1, keepdim=True)
+
+    def project(self, points: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """World points [P, 3] to pixels [N, P, 2] and depths [N, P], see :meth:`Cameras.project`; differentiable."""
+        import torch
+
+        local = points @ self.w2c[:, :3, :3].mT + self.w2c[:, None, :3, 3]  # [N, P, 3]
+        depth = -local[..., 2:]
+        xy = torch.cat([local[..., :1], -local[..., 1:2]], -1) * (self.focal(size) / depth) + size / 2
+        return xy, depth[..., 0]
 
 
 def orbit(

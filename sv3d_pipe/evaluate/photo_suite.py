@@ -17,13 +17,12 @@ import numpy as np
 from sv3d_pipe.artifacts import Mesh
 from sv3d_pipe.contact_sheet import strip
 from sv3d_pipe.evaluate.display import Display, StageBars
-from sv3d_pipe.evaluate.protocol_a import normalize
 from sv3d_pipe.evaluate.rows import pictures, score_pictures, score_shapes
 from sv3d_pipe.evaluate.scores import PICTURE_SCORES, SHAPE_SCORES
 from sv3d_pipe.evaluate.suite import Options, Suite
 from sv3d_pipe.evaluate.tables import Row
 from sv3d_pipe.evaluate.truth import Angles, ellipsoid, place, visible_scale
-from sv3d_pipe.geometry.extent import relative_depth, stretched
+from sv3d_pipe.geometry.extent import relative_depth, stretched, unit_box
 from sv3d_pipe.pictures import save_png
 from sv3d_pipe.pipeline import Image2Mesh
 from sv3d_pipe.render.draw import render_views
@@ -67,7 +66,7 @@ def measure(path: Path, folder: Path, options: Options, display: Display) -> tup
 
 def unit(mesh: Mesh | Object, side: float = 1.0) -> Any:
     """A copy in its own centered box of longest side ``side``."""
-    return replace(mesh, vertices=(side * normalize(mesh.vertices)).astype(np.float32))
+    return replace(mesh, vertices=(side * unit_box(mesh.vertices)[0]).astype(np.float32))
 
 
 def _go(photo: np.ndarray, folder: Path, options: Options, display: Display) -> Result:

@@ -24,6 +24,8 @@ import torch
 from scipy.spatial import cKDTree
 
 from sv3d_pipe.cameras import Cameras, orbit
+from sv3d_pipe.geometry.extent import unit_box
+from sv3d_pipe.geometry.meshes import compact
 from sv3d_pipe.geometry.raster import rasterize
 from sv3d_pipe.geometry.winding import winding_number
 
@@ -44,22 +46,13 @@ def arrays(mesh: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(vertices, np.float64), np.asarray(faces, np.int64)
 
 
-def normalize(vertices: np.ndarray) -> np.ndarray:
-    """Vertices [V, 3] moved and scaled so that their box is centered and its longest side is 1."""
-    low, high = vertices.min(0), vertices.max(0)
-    side = (high - low).max()
-    if not (np.isfinite(side) and side > 0):
-        raise ValueError("the mesh has no extent")
-    return (vertices - (low + high) / 2) / side
-
-
 def normalized(mesh: Any) -> tuple[np.ndarray, np.ndarray]:
-    """A mesh with :func:`normalize` applied; vertices that no face uses do not count."""
+    """A mesh in a centered box of longest side 1; vertices that no face uses do not count."""
     vertices, faces = arrays(mesh)
     if len(faces) == 0:
         raise ValueError("the mesh has no faces")
-    used, faces = np.unique(faces, return_inverse=True)
-    return normalize(vertices[used]), faces.reshape(-1, 3)
+    used, faces = compact(faces)
+    return unit_box(vertices[used])[0], faces
 
 
 def visible_points(mesh: Any, turn_deg: float = 0.0, phase: float = 0.5) -> np.ndarray:

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import trimesh
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from sv3d_pipe.evaluate.protocol_a import arrays, nearest
+from sv3d_pipe.geometry.meshes import component_labels, face_normals
 
 N_SAMPLES = 100_000
 
@@ -32,8 +31,7 @@ def sample(mesh: Any, seed: int, count: int = N_SAMPLES) -> Samples:
     vertices, faces = arrays(mesh)
     shape = trimesh.Trimesh(vertices, faces, process=False)
     points, ids = trimesh.sample.sample_surface(shape, count, seed=np.random.default_rng(seed))
-    corners = vertices[faces[ids]]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = face_normals(vertices[faces[ids]])
     return Samples(np.asarray(points), normals / np.linalg.norm(normals, axis=1, keepdims=True))
 
 
@@ -65,12 +63,8 @@ def soundness(mesh: Any) -> dict[str, Any]:
     corners = np.asarray(shape.faces)
     whole = (corners != np.roll(corners, 1, axis=1)).all(1)
     shape.update_faces(whole)
-    edges = np.asarray(shape.edges)
-    size = len(shape.vertices)
-    graph = coo_matrix((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), (size, size))
-    labels = connected_components(graph, directed=False)[1]
     return {
         "watertight": bool(shape.is_watertight),
-        "components": len(np.unique(labels[np.asarray(shape.faces)])),
+        "components": int(component_labels(np.asarray(shape.faces)).max(initial=-1)) + 1,
         "faces": len(faces),
     }

@@ -18,8 +18,9 @@ from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.export.exposure import agree
 from sv3d_pipe.export.projection import Look, Surface, look, project, ready_picture
-from sv3d_pipe.export.unwrap import Texels, face_normals, unit, vertex_normals
+from sv3d_pipe.export.unwrap import Texels
 from sv3d_pipe.export.vertex_diffusion import diffuse
+from sv3d_pipe.geometry.meshes import face_normals, unit, vertex_normals
 
 PHOTO_FACING = (0.05, 0.2)  # cosines where the photo begins to count and counts fully
 VIEW_FACING = (0.1, 0.95)
@@ -76,7 +77,7 @@ def bake(
 def _surface(mesh: Mesh, texels: Texels) -> Surface:
     """The points of all texels, then all vertices: [T + V]."""
     smooth = vertex_normals(mesh.vertices, mesh.faces)
-    flat = unit(face_normals(mesh.vertices, mesh.faces))
+    flat = unit(face_normals(mesh.vertices[mesh.faces].astype(np.float64)))
     return Surface(
         np.concatenate([texels.interpolate(mesh.vertices), mesh.vertices]),
         np.concatenate([unit(texels.interpolate(smooth)), smooth]),

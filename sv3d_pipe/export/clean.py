@@ -14,6 +14,7 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.export.evidence import shown_parts
 from sv3d_pipe.export.remesh import equal_triangles
 from sv3d_pipe.export.watertight import is_solid, patch, rebuild, thin_out
+from sv3d_pipe.geometry.meshes import compact, component_labels, cone_volumes, face_areas, same_places
 
 SMALL_PART = 0.02  # components below this share of the whole area are debris, unless the pictures show them
 SPECK = 2e-4  # below this share they are debris in any case
@@ -54,7 +55,7 @@ def clean(
     report = {
         "dropped_components": dropped,
         "dropped_faces": raw - kept,
-        "components": int(component_labels(mesh.faces, len(mesh.vertices)).max()) + 1,
+        "components": int(component_labels(mesh.faces).max()) + 1,
         "watertight": is_solid(mesh),
         "faces": len(mesh.faces),
         "vertices": len(mesh.vertices),
@@ -70,19 +71,15 @@ def weld(mesh: Mesh) -> Mesh:
         raise UserError("The mesh has no usable triangles: look at the views of the orbit stage.")
     points = np.where(finite[:, None], mesh.vertices, 0).astype(np.float64)
     step = max(np.ptp(points[faces.reshape(-1)], axis=0).max(), 1e-12) * 1e-6
-    _, first, index = np.unique(
-        np.round(points / step).astype(np.int64), axis=0, return_index=True, return_inverse=True
-    )
-    index = index.reshape(-1)
+    first, index = same_places(np.round(points / step).astype(np.int64))
     count = np.bincount(index)[:, None]
     rgb = np.stack([np.bincount(index, mesh.rgb[:, c]) for c in range(3)], -1) / count
-    return compact(mesh.vertices[first], index[faces], rgb)
+    return _used(mesh.vertices[first], index[faces], rgb)
 
 
-def compact(vertices: np.ndarray, faces: np.ndarray, rgb: np.ndarray) -> Mesh:
+def _used(vertices: np.ndarray, faces: np.ndarray, rgb: np.ndarray) -> Mesh:
     """The mesh without vertices that no face uses."""
-    used, index = np.unique(faces, return_inverse=True)
-    faces = index.reshape(-1, 3).astype(np.int64)
+    used, faces = compact(faces)
     return Mesh(vertices[used].astype(np.float32), faces, rgb[used].astype(np.float32))
 
 
@@ -93,22 +90,14 @@ def drop_bad_faces(mesh: Mesh) -> Mesh:
     _, first = np.unique(np.sort(faces, 1), axis=0, return_index=True)
     if len(first) == 0:
         raise UserError("The mesh has no usable triangles: look at the views of the orbit stage.")
-    return compact(mesh.vertices, faces[np.sort(first)], mesh.rgb)
-
-
-def component_labels(faces: np.ndarray, n_vertices: int) -> np.ndarray:
-    """[F] component of each face, numbered from 0; faces that share a vertex belong together."""
-    edges = np.concatenate([faces[:, :2], faces[:, 1:]])
-    labels = trimesh.graph.connected_component_labels(edges, n_vertices)[faces[:, 0]]
-    return np.unique(labels, return_inverse=True)[1].reshape(-1)
+    return _used(mesh.vertices, faces[np.sort(first)], mesh.rgb)
 
 
 def signed_volumes(mesh: Mesh, labels: np.ndarray) -> np.ndarray:
     """[C] volume of each component by the divergence theorem; negative where inside out."""
     corners = mesh.vertices[mesh.faces].astype(np.float64)
     corners -= mesh.vertices.mean(0)
-    cones = np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
-    return np.bincount(labels, cones)
+    return np.bincount(labels, cone_volumes(corners))
 
 
 def closed_components(faces: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -117,12 +106,6 @@ def closed_components(faces: np.ndarray, labels: np.ndarray) -> np.ndarray:
     _, index, count = np.unique(edges, axis=0, return_inverse=True, return_counts=True)
     loose = count[index.reshape(-1)] != 2
     return np.bincount(np.tile(labels, 3), loose) == 0
-
-
-def areas(mesh: Mesh) -> np.ndarray:
-    """[F] triangle areas."""
-    a, b, c = mesh.vertices[mesh.faces].astype(np.float64).transpose(1, 0, 2)
-    return np.linalg.norm(np.cross(b - a, c - a), axis=-1) / 2
 
 
 def orient(mesh: Mesh) -> Mesh:
@@ -135,8 +118,8 @@ def orient(mesh: Mesh) -> Mesh:
     if not body.is_winding_consistent:
         trimesh.repair.fix_winding(body)
     mesh = Mesh(mesh.vertices, np.asarray(body.faces, np.int64), mesh.rgb)
-    labels = component_labels(mesh.faces, len(mesh.vertices))
-    main = np.bincount(labels, areas(mesh)).argmax()
+    labels = component_labels(mesh.faces)
+    main = np.bincount(labels, face_areas(mesh.vertices[mesh.faces].astype(np.float64))).argmax()
     volume = signed_volumes(mesh, labels)
     flip = np.full(len(volume), volume[main] < 0)
     box = mesh.vertices[mesh.faces[labels == main]].reshape(-1, 3)
@@ -154,15 +137,15 @@ def drop_debris(mesh: Mesh, views: Views | None = None) -> tuple[Mesh, int]:
 
     Components that the views show stay if they have at least ``SPECK`` of the area.
     """
-    labels = component_labels(mesh.faces, len(mesh.vertices))
-    area = np.bincount(labels, areas(mesh))
+    labels = component_labels(mesh.faces)
+    area = np.bincount(labels, face_areas(mesh.vertices[mesh.faces].astype(np.float64)))
     share = area / area.sum()
     cavity = (signed_volumes(mesh, labels) < 0) & closed_components(mesh.faces, labels)
     keep = (share >= SMALL_PART) & ~cavity
     if views is not None and not keep.all():
         keep |= (share >= SPECK) & shown_parts(mesh, labels, views)
     keep[area.argmax()] = True
-    return compact(mesh.vertices, mesh.faces[keep[labels]], mesh.rgb), int((~keep).sum())
+    return _used(mesh.vertices, mesh.faces[keep[labels]], mesh.rgb), int((~keep).sum())
 
 
 def solidify(mesh: Mesh) -> Mesh:

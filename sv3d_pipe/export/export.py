@@ -12,14 +12,15 @@ import numpy as np
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.config import ExportConfig
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.export.asset import Asset
 from sv3d_pipe.export.bake import Paint, bake
 from sv3d_pipe.export.clean import clean
 from sv3d_pipe.export.extras import require_libraries
-from sv3d_pipe.export.formats import Asset, encode, encode_png, normalize, parse_formats
+from sv3d_pipe.export.formats import encode, encode_png, parse_formats
 from sv3d_pipe.export.textured_views import file_views
 from sv3d_pipe.export.turntable import contact_sheet, encode_mp4, render_turntable
 from sv3d_pipe.export.unwrap import texels, unwrap
-from sv3d_pipe.geometry.extent import relative_depth, stretched
+from sv3d_pipe.geometry.extent import relative_depth, stretched, unit_box
 from sv3d_pipe.pictures import decibels, on_white, resize_rgba
 from sv3d_pipe.road.context import Context
 
@@ -85,9 +86,17 @@ def _paint(config: ExportConfig, mesh: Mesh, views: Views, on_view) -> tuple[Ass
     surface = texels(mesh, cut, config.texture)
     paint = bake(mesh, surface, views, config.texture, on_view)
     vertices, factor = stretched(mesh.vertices, config.depth) if config.depth else (mesh.vertices, 1.0)
-    vertices, scale, center = normalize(vertices)
+    vertices, scale, center = unit_box(vertices)
     scales = (scale, scale, scale / factor)
-    return Asset(vertices[cut.source], cut.faces, cut.uv, paint.texture, cut.source, scales, center), paint
+    return Asset(
+        vertices[cut.source].astype(np.float32),
+        cut.faces,
+        cut.uv,
+        paint.texture,
+        cut.source,
+        scales,
+        tuple(center.tolist()),
+    ), paint
 
 
 def target_view(views: Views) -> np.ndarray:

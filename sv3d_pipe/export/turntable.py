@@ -9,7 +9,7 @@ import imageio.v2 as imageio
 import numpy as np
 
 from sv3d_pipe.cameras import FOV_DEG, Cameras, orbit
-from sv3d_pipe.export.formats import Asset
+from sv3d_pipe.export.asset import Asset
 from sv3d_pipe.export.textured_views import render_textured
 from sv3d_pipe.pictures import on_white, resize_rgba
 

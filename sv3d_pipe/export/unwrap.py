@@ -69,25 +69,6 @@ def unwrap(mesh: Mesh, size: int) -> Unwrapped:
     return Unwrapped(source.astype(np.int64), faces.astype(np.int64), np.clip(uv, 0, 1).astype(np.float32))
 
 
-def face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """[F, 3] normals, twice the triangle's area long."""
-    corners = vertices[faces].astype(np.float64)
-    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-
-
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """[V, 3] float32 unit normals: area-weighted mean of the faces around each vertex."""
-    spread = np.repeat(face_normals(vertices, faces), 3, 0)
-    total = np.stack([np.bincount(faces.reshape(-1), spread[:, i], len(vertices)) for i in range(3)], -1)
-    return unit(total)
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """[N, 3] float32 vectors of length 1; (0, 1, 0) for zero vectors."""
-    length = np.sqrt(np.einsum("ni,ni->n", vectors, vectors))[:, None]
-    return np.where(length > 0, vectors / np.maximum(length, 1e-30), (0, 1, 0)).astype(np.float32)
-
-
 def texels(mesh: Mesh, unwrapped: Unwrapped, size: int) -> Texels:
     """The surface point of every texel, found by drawing the charts flat.
 

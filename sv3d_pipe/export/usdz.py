@@ -10,10 +10,10 @@ import numpy as np
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.export.extras import require_usd
-from sv3d_pipe.export.unwrap import vertex_normals
+from sv3d_pipe.geometry.meshes import vertex_normals
 
 if TYPE_CHECKING:
-    from sv3d_pipe.export.formats import Asset
+    from sv3d_pipe.export.asset import Asset
 
 
 def encode_usdz(asset: Asset, png: bytes, name: str = "mesh") -> bytes:

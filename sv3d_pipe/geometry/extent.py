@@ -1,10 +1,28 @@
-"""How deep a mesh is from front to back, which one photo hardly tells; and a mesh made as deep as somebody knows."""
+"""How large a mesh is: brought to a box of side 1, how deep it is from front to back, made as deep as somebody knows."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from sv3d_pipe.errors import UserError
+
+
+def unit_box(vertices: np.ndarray, bounds: np.ndarray | None = None) -> tuple[np.ndarray, float, np.ndarray]:
+    """Vertices [V, 3] moved and scaled so that their box is centered at the origin, its longest side 1.
+
+    Args:
+        bounds: [2, 3] low and high corner of the box, where it is not that of all vertices.
+    Returns:
+        vertices [V, 3] float64, scale and center [3] with old = scale * new + center.
+    Raises:
+        ValueError: the box has no extent, or one that is not finite.
+    """
+    vertices = np.asarray(vertices, np.float64)
+    low, high = (vertices.min(0), vertices.max(0)) if bounds is None else bounds
+    center, scale = (low + high) / 2, float((high - low).max())
+    if not (np.isfinite(scale) and scale > 0):
+        raise ValueError("the mesh has no extent")
+    return (vertices - center) / scale, scale, center
 
 
 def relative_depth(vertices: np.ndarray) -> float:

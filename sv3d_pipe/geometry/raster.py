@@ -12,7 +12,7 @@ import torch
 from numba import njit, prange
 
 from sv3d_pipe.cameras import Cameras
-from sv3d_pipe.geometry.gather import take_rows
+from sv3d_pipe.geometry.mesh_tensors import take_rows
 
 
 @dataclass(frozen=True)

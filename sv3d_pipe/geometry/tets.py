@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sv3d_pipe.geometry.gather import take_rows
+from sv3d_pipe.geometry.mesh_tensors import take_rows
 
 STEPS = np.array([[(d >> 2) & 1, (d >> 1) & 1, d & 1] for d in range(1, 8)])  # [7, 3] edge directions
 TET_EDGES = list(itertools.combinations(range(4), 2))  # six edges of a tetrahedron

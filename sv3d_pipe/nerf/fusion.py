@@ -12,6 +12,7 @@ from scipy import ndimage
 from sv3d_pipe.artifacts import Mesh
 from sv3d_pipe.cameras import FOV_DEG, Cameras, orbit
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.geometry.meshes import outward
 from sv3d_pipe.nerf import _fusion_numba as kernels
 from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.nerf.occupancy import OccupancyGrid
@@ -193,10 +194,7 @@ def triangulate(sdf: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray]:
     """Marching cubes: vertices [V, 3] float32 in world space and outward faces [F, 3] int64."""
     vertices, faces = mcubes.marching_cubes(sdf.astype(np.float64), 0.0)
     vertices = (vertices + 0.5) * box.cell + box.low
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    if np.einsum("ij,ij->", a, np.cross(b, c)) < 0:
-        faces = faces[:, ::-1]
-    return vertices.astype(np.float32), np.ascontiguousarray(faces, np.int64)
+    return vertices.astype(np.float32), outward(vertices, faces.astype(np.int64))
 
 
 @torch.no_grad()

@@ -35,9 +35,8 @@ class Pictures:
     def __init__(self, rgba: np.ndarray, cameras: Cameras, device: str, seen: np.ndarray | None = None):
         premultiplied = np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], -1)
         self.rgba = torch.from_numpy(premultiplied).float().to(device)  # [N, S, S, 4]
-        self.c2w = torch.from_numpy(cameras.c2w).to(device)
+        self.cameras = cameras.on(device)
         self.size = rgba.shape[1]
-        self.focal = cameras.focal(self.size)
         self.chosen = torch.arange(self.rgba[..., 0].numel(), device=device)  # flat pixel indices
         self.seen = None if seen is None else torch.from_numpy(seen).flatten().to(device)
         if seen is not None:
@@ -53,7 +52,7 @@ class Pictures:
     def at_centers(self, chosen: torch.Tensor) -> Batch:
         """The rays through the centers of pixels given by flat index [R]."""
         view, y, x = self._unravel(chosen)
-        return Batch(*self._rays(view, x + 0.5, y + 0.5), self.rgba[view, y, x])
+        return Batch(*self.cameras.rays(view, x + 0.5, y + 0.5, self.size), self.rgba[view, y, x])
 
     def draw(self, count: int, generator: torch.Generator) -> Batch:
         """``count`` rays through random points of random chosen pixels."""
@@ -62,19 +61,11 @@ class Pictures:
         view, y, x = self._unravel(self.chosen[which])
         dx, dy = torch.rand(2, count, generator=generator, device=device)
         x, y = x + dx, y + dy
-        return Batch(*self._rays(view, x, y), self._bilinear(view, x, y))
+        return Batch(*self.cameras.rays(view, x, y, self.size), self._bilinear(view, x, y))
 
     def _unravel(self, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rest = flat % self.size**2
         return flat // self.size**2, rest // self.size, rest % self.size
-
-    def _rays(
-        self, view: torch.Tensor, x: torch.Tensor, y: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        c2w = self.c2w[view]  # [R, 4, 4]
-        camera = torch.stack([x - self.size / 2, self.size / 2 - y, torch.full_like(x, -self.focal)], -1)
-        directions = torch.einsum("rij,rj->ri", c2w[:, :3, :3], camera)
-        return c2w[:, :3, 3], directions / directions.norm(dim=-1, keepdim=True)
 
     def _bilinear(self, view: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         x, y = (x - 0.5).clamp(0, self.size - 1), (y - 0.5).clamp(0, self.size - 1)

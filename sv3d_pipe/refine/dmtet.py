@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import nn
 
 from sv3d_pipe.artifacts import Mesh
 from sv3d_pipe.geometry.kaolin_tets import kaolin_march, marching_tetrahedra_kaolin
+from sv3d_pipe.geometry.meshes import component_labels, face_areas
 from sv3d_pipe.geometry.signed_distance import signed_distance
 from sv3d_pipe.geometry.tets import TetGrid, deform, marching_tetrahedra
 
@@ -54,17 +53,7 @@ def largest_components(
     Returns:
         the kept faces [F', 3] and the number of pieces dropped.
     """
-    ones = np.ones(len(faces))
-    links = coo_matrix((ones, (faces[:, 0], faces[:, 1])), shape=(len(vertices),) * 2)
-    links += coo_matrix((ones, (faces[:, 1], faces[:, 2])), shape=(len(vertices),) * 2)
-    piece = connected_components(links, directed=False)[1][faces[:, 0]]  # [F]
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    area = np.bincount(piece, np.linalg.norm(np.cross(b - a, c - a), axis=-1))
-    dropped = (area > 0) & (area < share * area.max())
+    piece = component_labels(faces)  # [F]
+    area = np.bincount(piece, face_areas(vertices[faces]))
+    dropped = area < share * area.max()
     return faces[~dropped[piece]], int(dropped.sum())
-
-
-def compact(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same faces without the vertices that none of them uses."""
-    used, index = np.unique(faces, return_inverse=True)
-    return vertices[used], index.reshape(faces.shape).astype(np.int64)

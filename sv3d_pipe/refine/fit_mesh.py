@@ -13,14 +13,15 @@ from sv3d_pipe.artifacts import Field, Mesh, Views
 from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.config import RefineConfig
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.geometry.gather import take_rows
+from sv3d_pipe.geometry.mesh_tensors import face_normals, take_rows, vertex_normals
+from sv3d_pipe.geometry.meshes import compact
 from sv3d_pipe.nerf.field import RadianceField
-from sv3d_pipe.refine.dmtet import Solid, compact, largest_components
+from sv3d_pipe.refine.dmtet import Solid, largest_components
 from sv3d_pipe.refine.losses import anchor_loss, color_loss, mask_loss, normal_loss, smooth_loss
 from sv3d_pipe.refine.mesh_picture import Picture, draw, score, seen_at, shrink
 from sv3d_pipe.refine.sds import Prior, distill, random_orbit, random_sigma, soft_mask
-from sv3d_pipe.refine.shading import Lighting, illumination_loss, shade, vertex_normals
-from sv3d_pipe.refine.silhouette import Topology, face_normals
+from sv3d_pipe.refine.shading import Lighting, illumination_loss, shade
+from sv3d_pipe.refine.silhouette import Topology
 from sv3d_pipe.refine.surface_hits import Hits
 from sv3d_pipe.road.context import Context
 
@@ -233,7 +234,8 @@ class _Fit:
         """The surface with vertex colors, small pieces dropped, and how many those were."""
         vertices, faces = (x.cpu().numpy() for x in self.solid.surface())
         faces, dropped = largest_components(vertices, faces)
-        vertices, faces = compact(vertices, faces)
+        used, faces = compact(faces)
+        vertices = vertices[used]
         points = torch.from_numpy(vertices).to(self.context.device)
         rgb = torch.cat([self.albedo.rgb(part) for part in points.split(2**16)])
         if self.light is not None:

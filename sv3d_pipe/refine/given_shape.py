@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.hull import GRID, carve, cell_centers
+from sv3d_pipe.geometry.meshes import outward, same_places
 from sv3d_pipe.refine.dmtet import Solid, largest_components
 from sv3d_pipe.refine.mesh_picture import score
 from sv3d_pipe.road.context import Context
@@ -56,7 +57,8 @@ def load_shape(path: Path, views: Views, context: Context) -> tuple[Mesh, dict[s
         after = 0.0 if placed is None else _iou(placed, looks)
         if after < LEAST_KEPT * iou:
             raise UserError(f"{path} is open and encloses no volume; close its holes in a mesh editor first.")
-    return _outward(placed), {"shape_placed": name, "shape_iou": round(iou, 4), "shape_closed": not closed}
+    placed = dataclasses.replace(placed, faces=outward(placed.vertices, placed.faces))
+    return placed, {"shape_placed": name, "shape_iou": round(iou, 4), "shape_closed": not closed}
 
 
 def is_closed(faces: np.ndarray) -> bool:
@@ -78,8 +80,8 @@ def close(mesh: Mesh) -> Mesh | None:
 
 def _welded(mesh: Mesh) -> Mesh:
     """Vertices at the same place made one, so that seams of textures are no holes; empty faces dropped."""
-    _, first, index = np.unique(mesh.vertices, axis=0, return_index=True, return_inverse=True)
-    faces = index.reshape(-1)[mesh.faces]
+    first, index = same_places(mesh.vertices)
+    faces = index[mesh.faces]
     solid = (faces != np.roll(faces, 1, 1)).all(1)
     return Mesh(mesh.vertices[first], faces[solid].astype(np.int64), mesh.rgb[first])
 
@@ -143,9 +145,3 @@ def _fitted(mesh: Mesh, views: Views) -> dict[str, Mesh]:
 
 def _iou(mesh: Mesh, views: Views) -> float:
     return score(mesh, views, min(LOOK_SIZE, views.size)).mask_iou
-
-
-def _outward(mesh: Mesh) -> Mesh:
-    a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
-    inside_out = np.einsum("ij,ij->", a.astype(np.float64), np.cross(b, c)) < 0
-    return dataclasses.replace(mesh, faces=np.ascontiguousarray(mesh.faces[:, ::-1])) if inside_out else mesh

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from sv3d_pipe.geometry.gather import take_rows
-from sv3d_pipe.refine.silhouette import Topology, face_normals
+from sv3d_pipe.geometry.mesh_tensors import face_normals, take_rows
+from sv3d_pipe.refine.silhouette import Topology
 
 
 def mask_loss(coverage: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:

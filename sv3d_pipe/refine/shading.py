@@ -13,8 +13,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sv3d_pipe.geometry.gather import take_rows
-
 LIGHTS = 24
 COSINE_SHARPNESS, COSINE_AMPLITUDE = 2.133, 1.17  # the clamped cosine as a Gaussian around the normal
 START_SHARPNESS = 4.0
@@ -83,16 +81,6 @@ def illumination_loss(brightness: torch.Tensor, rgb: torch.Tensor, weight: torch
     """
     value = to_linear(rgb).amax(-1)
     return (weight * (value - brightness).square()).sum() / weight.sum().clamp(min=1.0)
-
-
-def vertex_normals(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
-    """[V, 3] unit means of the adjoining faces' normals, weighted by area."""
-    a, b, c = (take_rows(vertices, faces[:, i]) for i in range(3))
-    face = torch.linalg.cross(b - a, c - a)
-    total = torch.zeros_like(vertices)
-    for i in range(3):
-        total = total.index_add(0, faces[:, i], face)
-    return F.normalize(total, dim=-1, eps=1e-12)
 
 
 def _even_directions(count: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from sv3d_pipe.cameras import Cameras
-from sv3d_pipe.geometry.gather import take_rows
+from sv3d_pipe.geometry.mesh_tensors import face_normals, take_rows
 from sv3d_pipe.geometry.raster import Raster
 
 MOST_PIECES = 8192  # of one edge: more than the diagonal of any picture
@@ -42,20 +42,6 @@ class Topology:
         return cls(halves[pairs[:, 0]], pairs // 3)
 
 
-def face_normals(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
-    """[F, 3] outward normals, twice as long as the face's area."""
-    a, b, c = (take_rows(vertices, faces[:, i]) for i in range(3))
-    return torch.linalg.cross(b - a, c - a)
-
-
-def project(points: torch.Tensor, cameras: Cameras, size: int) -> torch.Tensor:
-    """Pixel coordinates [N, P, 2] of points [P, 3] in each of N views; differentiable in the points."""
-    w2c = torch.from_numpy(cameras.w2c).to(points)  # [N, 4, 4]
-    local = points @ w2c[:, :3, :3].mT + w2c[:, None, :3, 3]  # [N, P, 3]
-    scale = cameras.focal(size) / -local[..., 2:]
-    return torch.cat([local[..., :1], -local[..., 1:2]], -1) * scale + size / 2
-
-
 def coverage(
     vertices: torch.Tensor,
     faces: torch.Tensor,
@@ -75,7 +61,7 @@ def coverage(
     """
     factor = raster.face_ids.shape[-1] // size
     pooled = torch.nn.functional.avg_pool2d(raster.covered.float()[:, None], factor)[:, 0]
-    xy = project(vertices, cameras, size).flatten(0, 1)  # [N * V, 2]
+    xy = cameras.on(vertices.device).project(vertices, size)[0].flatten(0, 1)  # [N * V, 2]
     with torch.no_grad():
         ends, share, length = _outline_pieces(vertices, faces, topology, cameras, xy * factor)
         view = ends[:, 0] // len(vertices)

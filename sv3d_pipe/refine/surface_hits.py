@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from sv3d_pipe.cameras import Cameras
-from sv3d_pipe.geometry.gather import take_rows
+from sv3d_pipe.geometry.mesh_tensors import take_rows
 from sv3d_pipe.geometry.raster import Raster
 
 
@@ -30,17 +30,6 @@ class Hits:
     face_ids: torch.Tensor
     barycentrics: torch.Tensor
     points: torch.Tensor
-
-
-def pixel_rays(
-    view: torch.Tensor, x: torch.Tensor, y: torch.Tensor, cameras: Cameras, size: int
-) -> torch.Tensor:
-    """[P, 3] directions (not unit) through the centres of pixels (x, y) of their views [P]."""
-    rotation = torch.from_numpy(cameras.c2w[:, :3, :3]).to(x.device)[view]
-    focal = cameras.focal(size)
-    u, v = (x + 0.5 - size / 2) / focal, (y + 0.5 - size / 2) / focal
-    local = torch.stack([u, -v, -torch.ones_like(u)], -1).to(rotation)
-    return (rotation @ local[..., None])[..., 0]
 
 
 def intersect(
@@ -84,8 +73,7 @@ def surface_hits(
     face_ids = blocks[index, sub]
     view, row, column = index // size**2, index // size % size, index % size
     x, y = column * factor + sub % factor, row * factor + sub // factor
-    rays = pixel_rays(view, x, y, cameras, fine)
-    origins = torch.from_numpy(cameras.origins).to(rays)[view]
+    origins, rays = cameras.on(vertices.device).rays(view, x + 0.5, y + 0.5, fine)
     barycentrics = intersect(vertices, faces, face_ids, origins, rays)
     points = (barycentrics[..., None] * take_rows(vertices, faces[face_ids])).sum(1)
     return Hits(index, face_ids, barycentrics, points)

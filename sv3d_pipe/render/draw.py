@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from sv3d_pipe.cameras import Cameras
+from sv3d_pipe.geometry.meshes import face_normals
 from sv3d_pipe.geometry.raster import rasterize
 from sv3d_pipe.pictures import to_linear, to_srgb
 from sv3d_pipe.render._paint_numba import paint_bare, paint_lit
@@ -95,7 +96,7 @@ def nearest_texels(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
 def _shade(obj: Object, light: Light, cameras: Cameras) -> np.ndarray:
     """[N, F] brightness of triangles; normals are turned towards the camera that sees them."""
     corners = obj.vertices[obj.faces]  # [F, 3, 3]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = face_normals(corners)
     normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
     toward = cameras.origins[:, None] - corners.mean(1)  # [N, F, 3]
     side = np.sign((normals * toward).sum(-1))

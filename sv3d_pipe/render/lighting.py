@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sv3d_pipe.geometry.meshes import face_normals, same_places
+
 CREASE_DEG = 40.0  # triangles that meet at a smaller angle are one smooth surface
 
 
@@ -61,11 +63,8 @@ def corner_normals(vertices: np.ndarray, faces: np.ndarray, crease_deg: float = 
     """
     from sv3d_pipe.render._paint_numba import smooth_normals
 
-    points = np.ascontiguousarray(vertices + np.float32(0))  # -0 becomes 0
-    rows = points.view(np.dtype((np.void, points.dtype.itemsize * 3))).ravel()
-    welded = np.unique(rows, return_inverse=True)[1].reshape(-1)[faces]  # [F, 3]
-    corners = vertices[faces]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    welded = same_places(vertices)[1][faces]  # [F, 3]
+    normals = face_normals(vertices[faces])
     lengths = np.linalg.norm(normals, axis=1)
     normals = (normals / np.maximum(lengths, 1e-20)[:, None]).astype(np.float32)
     order = np.argsort(welded.ravel(), kind="stable")

@@ -10,6 +10,8 @@ import numpy as np
 
 from sv3d_pipe.cameras import FOV_DEG
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.geometry.extent import unit_box
+from sv3d_pipe.geometry.meshes import compact
 from sv3d_pipe.pictures import to_linear, to_srgb
 
 MOST_TEXELS = 16_000_000  # of an atlas made of several textures
@@ -67,8 +69,7 @@ def load_object(path: Path) -> Object:
 
 def from_trimesh(mesh: Any) -> Object:
     """A ``trimesh.Trimesh`` as an :class:`Object` (see :func:`load_object`)."""
-    low, high = mesh.bounds
-    vertices = ((mesh.vertices - (low + high) / 2) / (high - low).max()).astype(np.float32)
+    vertices = unit_box(mesh.vertices, mesh.bounds)[0].astype(np.float32)
     return Object(vertices, np.asarray(mesh.faces, np.int64), *_surface(mesh))
 
 
@@ -131,11 +132,9 @@ def _join(meshes: list[Any]) -> Object:
         placed.append(np.stack([x / width, 1 - y / len(atlas)], -1))
     starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes])
     faces = np.concatenate([np.asarray(mesh.faces, np.int64) + start for mesh, start in zip(meshes, starts)])
-    used, faces = np.unique(faces, return_inverse=True)
-    vertices = np.concatenate([mesh.vertices for mesh in meshes])[used]
-    low, high = vertices.min(0), vertices.max(0)
-    vertices = ((vertices - (low + high) / 2) / (high - low).max()).astype(np.float32)
-    return Object(vertices, faces.reshape(-1, 3), np.concatenate(placed).astype(np.float32), atlas)
+    used, faces = compact(faces)
+    vertices = unit_box(np.concatenate([mesh.vertices for mesh in meshes])[used])[0].astype(np.float32)
+    return Object(vertices, faces, np.concatenate(placed).astype(np.float32), atlas)
 
 
 def _unrepeated(uv: np.ndarray, texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

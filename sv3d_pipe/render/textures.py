@@ -11,6 +11,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from sv3d_pipe.geometry.meshes import face_areas, face_normals
 from sv3d_pipe.render.draw import nearest_texels
 from sv3d_pipe.render.objects import Object
 
@@ -176,7 +177,7 @@ def is_textured(obj: Object, samples: int = 4096) -> bool:
     """Whether a mesh's colors come from a picture: many different ones over its surface, not a palette."""
     rng = np.random.default_rng(0)
     corners = obj.vertices[obj.faces].astype(np.float64)
-    areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    areas = face_areas(corners)
     face = np.searchsorted(np.cumsum(areas), rng.random(samples) * areas.sum()).clip(max=len(areas) - 1)
     weights = rng.dirichlet((1, 1, 1), samples)[..., None]
     rgb = nearest_texels(obj.texture, (obj.corner_uv[face] * weights).sum(1))
@@ -206,8 +207,7 @@ def retexture(obj: Object, rng: np.random.Generator) -> Object:
     colors, material = _main_colors(obj)
     low, high = obj.vertices.min(0), obj.vertices.max(0)
     corners = (obj.vertices[obj.faces] - (low + high) / 2) / (high - low).max()  # [F, 3, 3] in +-0.5
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    side = np.abs(normals).argmax(1)
+    side = np.abs(face_normals(corners)).argmax(1)
     across, along = np.array([2, 0, 0])[side], np.array([1, 2, 1])[side]
     rows = np.arange(len(corners))[:, None]
     uv = np.stack([corners[rows, [0, 1, 2], across[:, None]], corners[rows, [0, 1, 2], along[:, None]]], -1)
@@ -222,8 +222,7 @@ def retexture(obj: Object, rng: np.random.Generator) -> Object:
 def _main_colors(obj: Object) -> tuple[np.ndarray, np.ndarray]:
     """The colors [K, 3] that cover most of a mesh, and each triangle's nearest of them [F]."""
     rgb = nearest_texels(obj.texture, obj.corner_uv.mean(1))
-    corners = obj.vertices[obj.faces]
-    areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    areas = face_areas(obj.vertices[obj.faces])
     coarse = (rgb * 7 + 0.5).astype(np.int64) @ np.array([64, 8, 1])
     bins, index = np.unique(coarse, return_inverse=True)
     covered = np.bincount(index, areas)

@@ -8,12 +8,12 @@ from sv3d_pipe.evaluate.protocol_a import (
     chamfer,
     iou,
     noise_floor,
-    normalize,
     occupancy,
     protocol_a,
     thin,
     visible_points,
 )
+from sv3d_pipe.geometry.extent import unit_box
 
 
 def sphere(radius):
@@ -53,7 +53,7 @@ def test_thin_averages_within_voxels():
 def test_normalize_by_hand():
     vertices = np.array([[1.0, 2, 3], [5, 4, 3], [1, 2, 4]])  # box 4 x 2 x 1 around (3, 3, 3.5)
     np.testing.assert_allclose(
-        normalize(vertices), [[-0.5, -0.25, -0.125], [0.5, 0.25, -0.125], [-0.5, -0.25, 0.125]]
+        unit_box(vertices)[0], [[-0.5, -0.25, -0.125], [0.5, 0.25, -0.125], [-0.5, -0.25, 0.125]]
     )
 
 

@@ -10,9 +10,10 @@ from PIL import Image
 
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.export.formats import Asset, encode, encode_glb, normalize, parse_formats, placed
+from sv3d_pipe.export.asset import Asset, placed
+from sv3d_pipe.export.formats import encode, encode_glb, parse_formats
 from sv3d_pipe.export.textured_views import file_views, render_textured
-from sv3d_pipe.geometry.extent import relative_depth, stretched
+from sv3d_pipe.geometry.extent import relative_depth, stretched, unit_box
 from sv3d_pipe.pipeline import Image2Mesh
 
 
@@ -109,9 +110,9 @@ def test_ply_vertices_carry_colors(asset):
 
 def test_normalize_centers_the_box_and_says_the_way_back():
     points = np.array([[1.0, 2, 3], [3, 2.5, 3.5]], np.float32)
-    new, scale, center = normalize(points)
+    new, scale, center = unit_box(points)
     assert np.allclose(new, [[-0.5, -0.125, -0.125], [0.5, 0.125, 0.125]])
-    assert (scale, center) == (2.0, (2.0, 2.25, 3.25))
+    assert (scale, center.tolist()) == (2.0, [2.0, 2.25, 3.25])
 
 
 def test_stretching_to_a_depth_by_hand():

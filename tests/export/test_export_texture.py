@@ -8,8 +8,9 @@ from sv3d_pipe.export.bake import bake, spread
 from sv3d_pipe.export.projection import Surface, look, occlusion_distance, project, ready_picture
 from sv3d_pipe.export.sampling import sample_texture
 from sv3d_pipe.export.textured_views import render_textured
-from sv3d_pipe.export.unwrap import Texels, texels, unwrap, vertex_normals
+from sv3d_pipe.export.unwrap import Texels, texels, unwrap
 from sv3d_pipe.export.vertex_diffusion import diffuse
+from sv3d_pipe.geometry.meshes import vertex_normals
 
 SIZE = 256
 

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from sv3d_pipe.geometry.mesh_tensors import vertex_normals
 from sv3d_pipe.refine.shading import (
     COSINE_AMPLITUDE,
     COSINE_SHARPNESS,
@@ -12,7 +13,6 @@ from sv3d_pipe.refine.shading import (
     shade,
     to_linear,
     to_srgb,
-    vertex_normals,
 )
 
 

@@ -21,6 +21,7 @@ from sv3d_pipe.dataset.invented.kinds import (
 )
 from sv3d_pipe.dataset.invented.solids import Solid, joined
 from sv3d_pipe.dataset.invented.toys import procedural
+from sv3d_pipe.geometry.extent import unit_box
 from sv3d_pipe.render.objects import Object
 from sv3d_pipe.render.textures import on_tile, random_color, tile
 
@@ -45,8 +46,7 @@ def invent(seed: int) -> Object:
         for solid, material in parts
     ]
     whole = joined(dressed)
-    low, high = whole.vertices.min(0), whole.vertices.max(0)
-    vertices = ((whole.vertices - (low + high) / 2) / (high - low).max()).astype(np.float32)
+    vertices = unit_box(whole.vertices)[0].astype(np.float32)
     return Object(vertices, whole.faces, whole.corner_uv.astype(np.float32), np.concatenate(tiles, 1))
 
 

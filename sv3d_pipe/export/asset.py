@@ -1,0 +1,67 @@
+"""The finished asset: a textured mesh and the documents that are written of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A textured mesh, its bounding box centered. Made with +y up, +z front and longest side 1.
+
+    Attributes:
+        vertices: [V, 3] float32; vertices on chart borders occur once per chart.
+        faces: [F, 3] int64, counter-clockwise from outside.
+        uv: [V, 2] float32, v up.
+        texture: [R, R, 3] uint8, sRGB; row 0 is v = 1.
+        source: [V] int64, the number of the uncut mesh's vertex that each vertex is a copy of.
+        scale, center: back to the world of the cameras, axis by axis: world = scale * vertices + center (+y up);
+            scale's last number is smaller or larger than the others where the mesh was stretched.
+        up: "y", or "z" once :func:`placed` has turned it; +z is then up and -y front.
+        documents: file name -> content, everything that :meth:`save` writes.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    uv: np.ndarray
+    texture: np.ndarray
+    source: np.ndarray
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    center: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    up: str = "y"
+    documents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    def save(self, folder: Path) -> None:
+        """Write all files into a folder that exists."""
+        for name, content in self.documents.items():
+            (folder / name).write_bytes(content)
+
+    def files(self, folder: Path) -> list[Path]:
+        """The files that :meth:`save` writes there, the mesh first."""
+        return [folder / name for name in self.documents]
+
+    @property
+    def world(self) -> np.ndarray:
+        """[V, 3] float32 vertices in the world of the cameras."""
+        return (self.vertices * self.scale + np.asarray(self.center)).astype(np.float32)
+
+    def welded(self) -> tuple[np.ndarray, np.ndarray]:
+        """Vertices and faces of the uncut mesh."""
+        vertices = np.zeros((self.source.max() + 1, 3), np.float32)
+        vertices[self.source] = self.vertices
+        return vertices, self.source[self.faces]
+
+
+def placed(asset: Asset, up: str, length: float) -> Asset:
+    """The asset as a file wants it: its longest side ``length``, and turned if z is to be up.
+
+    Turning is by 90 degrees about x: (x, y, z) becomes (x, -z, y).
+    """
+    vertices = asset.vertices * np.float32(length)
+    if up == "z":
+        vertices = np.stack([vertices[:, 0], -vertices[:, 2], vertices[:, 1]], -1)
+    return replace(asset, vertices=vertices, scale=tuple(s / length for s in asset.scale), up=up)

@@ -32,7 +32,7 @@ from sv3d_pipe.nerf.fusion import hull_sdf, triangulate
 from sv3d_pipe.nerf.hashgrid import Layout, encode, encode_reference
 from sv3d_pipe.nerf.march import march
 from sv3d_pipe.nerf.rays import Pictures
-from sv3d_pipe.refine.dmtet import Solid
+from sv3d_pipe.refine.dmtet import DeformableSolid
 
 FIRST_SEED = 1000
 JITTER = 0.2  # cells by which the nodes of a changed mesh move
@@ -84,14 +84,14 @@ def _samples(config: NerfConfig, views: Views, generator: torch.Generator) -> to
     return torch.cat(found)[: config.samples].clamp(0, 1)
 
 
-def hull_solid(views: Views, cells: int) -> Solid:
+def hull_solid(views: Views, cells: int) -> DeformableSolid:
     """The visual hull of the views as refine would start from it."""
     radius = views.cameras.visible_radius * MARGIN
     vertices, faces = triangulate(*hull_sdf(carve(views, radius).occupied, radius))
-    return Solid(Mesh(vertices, faces, np.full_like(vertices, 0.5)), cells)
+    return DeformableSolid(Mesh(vertices, faces, np.full_like(vertices, 0.5)), cells)
 
 
-def rasteriser(solid: Solid, cameras: Cameras, size: int) -> Comparison:
+def rasteriser(solid: DeformableSolid, cameras: Cameras, size: int) -> Comparison:
     """Which triangle does each pixel see, of a mesh whose vertices are others in every round."""
     vertices, faces = (tensor.detach() for tensor in solid.surface())
     origins, directions = cameras.rays(size)
@@ -150,7 +150,7 @@ def _embree(rays: tuple[np.ndarray, np.ndarray], faces: np.ndarray) -> dict[str,
     return {"embree by trimesh": through_trimesh, "embree bare": bare}
 
 
-def marching(solid: Solid) -> Comparison:
+def marching(solid: DeformableSolid) -> Comparison:
     """The surface of a distance that is another in every round, and its gradient in nodes and distances."""
     grid = solid.grid
     tets = grid.tetrahedra()

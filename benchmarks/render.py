@@ -23,7 +23,7 @@ from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.dataset.collect import collect
 from sv3d_pipe.dataset.engine import DataSet, render_data_set
 from sv3d_pipe.dataset.invented.inventions import invent
-from sv3d_pipe.dataset.photograph import Look
+from sv3d_pipe.dataset.shoot import Shoot
 from sv3d_pipe.dataset.trajectories import content_radius, draw_trajectory
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.render.blender import find_blender, render_with_blender
@@ -40,7 +40,7 @@ def command_speed(jobs: list, size: int, views: int, workers: int) -> tuple[floa
     folder = Path(tempfile.mkdtemp(prefix="img2mesh-"))
     try:
         start, used = time.perf_counter(), sum(os.times()[:4])
-        manifest = render_data_set(DataSet(folder, jobs, Look(size, views, "dynamic"), 0), workers)
+        manifest = render_data_set(DataSet(folder, jobs, Shoot(size, views, "dynamic"), 0), workers)
         minutes, used = (time.perf_counter() - start) / 60, sum(os.times()[:4]) - used
         megabytes = sum(shard["bytes"] for shard in manifest["shards"]) / 1e6
         count = manifest["rendered"]

@@ -2,60 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import typing
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from sv3d_pipe.cli.signatures import said_defaults, with_fields
 from sv3d_pipe.finetune.recipe import MINI, SV3D, Recipe
 
 
-def with_recipe(verb: Callable) -> Callable:
-    """Decorator: gives a verb an option per field of :class:`Recipe`; ``recipe`` receives those given."""
-    own = [p for p in inspect.signature(verb, eval_str=True).parameters.values() if p.name != "recipe"]
-    kinds = typing.get_type_hints(Recipe)
-    fields = {spec.name: _option(spec, kinds[spec.name]) for spec in dataclasses.fields(Recipe)}
-    extra = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for name, kind in fields.items()
-    ]
-
-    def command(**given: Any) -> Any:
-        mine = {parameter.name: given.pop(parameter.name) for parameter in own}
-        return verb(**mine, recipe={name: value for name, value in given.items() if value is not None})
-
-    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + extra
-    command.__signature__ = inspect.Signature(parameters)
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    command.__name__, command.__doc__ = verb.__name__, verb.__doc__
-    return command
+def _defaults(field: str) -> str:
+    return said_defaults({"mini": getattr(MINI, field), "SV3D": getattr(SV3D, field)})
 
 
-def _option(spec: dataclasses.Field, kind: Any) -> Any:
-    flag = f"--{spec.name.replace('_', '-')}"
-    declared = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
-    values = [getattr(recipe, spec.name) for recipe in (MINI, SV3D)]
-    if kind is bool:
-        values = ["on" if value else "off" for value in values]
-    default = f"default {values[0]}" if values[0] == values[1] else f"mini {values[0]}, SV3D {values[1]}"
-    limits = (
-        {"min": spec.metadata["at_least"], "max": spec.metadata["at_most"]} if kind in (int, float) else {}
-    )
-    option = typer.Option(
-        declared,
-        help=f"{spec.metadata['help']} ({default})",
-        show_default=False,
-        rich_help_panel="Recipe",
-        **limits,
-    )
-    return Annotated[kind | None, option]
-
-
-@with_recipe
+@with_fields("recipe", Recipe, _defaults, "Recipe")
 def finetune(
     data: Annotated[Path, typer.Argument(help="Orbit data set made by `img2mesh render`.")],
     out: Annotated[

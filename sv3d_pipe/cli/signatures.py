@@ -54,16 +54,18 @@ COMMON = {
 }
 
 
-def with_settings(*names: str, common: tuple[str, ...] = tuple(COMMON)) -> Callable:
-    """Decorator: gives a verb options for the settings ``names`` and the common ones.
+def with_options(
+    receiver: str, options: dict[str, tuple[Any, Any, Any]], read: Callable[[dict[str, Any]], Any]
+) -> Callable:
+    """Decorator: gives a verb more options than its own parameters.
 
-    The verb's parameter ``choices`` receives all of them as :class:`Choices`.
+    Args:
+        receiver: the verb's parameter that gets what ``read`` makes of all these options' values.
+        options: name -> type, default and ``typer.Option``.
     """
 
     def decorate(verb: Callable) -> Callable:
-        own = [p for p in inspect.signature(verb, eval_str=True).parameters.values() if p.name != "choices"]
-        options = {name.replace(".", "__"): _setting(name) for name in names}
-        options |= {name: COMMON[name] for name in common}
+        own = [p for p in inspect.signature(verb, eval_str=True).parameters.values() if p.name != receiver]
         extra = [
             inspect.Parameter(
                 name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
@@ -73,7 +75,7 @@ def with_settings(*names: str, common: tuple[str, ...] = tuple(COMMON)) -> Calla
 
         def command(**given: Any) -> Any:
             mine = {parameter.name: given.pop(parameter.name) for parameter in own}
-            return verb(**mine, choices=_read(given, names))
+            return verb(**mine, **{receiver: read(given)})
 
         parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + extra
         command.__signature__ = inspect.Signature(parameters)
@@ -84,33 +86,66 @@ def with_settings(*names: str, common: tuple[str, ...] = tuple(COMMON)) -> Calla
     return decorate
 
 
+def with_settings(*names: str, common: tuple[str, ...] = tuple(COMMON)) -> Callable:
+    """Decorator: gives a verb options for the settings ``names`` and the common ones.
+
+    The verb's parameter ``choices`` receives all of them as :class:`Choices`.
+    """
+    options = {name.replace(".", "__"): _setting(name) for name in names}
+    return with_options(
+        "choices", options | {name: COMMON[name] for name in common}, lambda given: _read(given, names)
+    )
+
+
+def with_fields(receiver: str, settings: type, defaults: Callable[[str], str], panel: str) -> Callable:
+    """Decorator: gives a verb an option per field of a dataclass; ``receiver`` gets the given ones, name -> value.
+
+    Args:
+        defaults: name of a field -> what its help says of the default.
+    """
+    kinds = typing.get_type_hints(settings)
+    options = {
+        spec.name: _field(spec, kinds[spec.name], defaults(spec.name), panel)
+        for spec in dataclasses.fields(settings)
+    }
+    return with_options(
+        receiver, options, lambda given: {name: value for name, value in given.items() if value is not None}
+    )
+
+
 def settings_of(stage: str) -> tuple[str, ...]:
     """The dotted names of a stage's settings."""
     return tuple(f"{stage}.{spec.name}" for spec in dataclasses.fields(getattr(Config(), stage)))
 
 
 def _setting(name: str) -> tuple[Any, Any, Any]:
-    """Type, default and option of a setting."""
+    """Type, default and option of a stage's setting."""
     stage, key = name.split(".")
     settings = type(getattr(Config(), stage))
     spec = {f.name: f for f in dataclasses.fields(settings)}[key]
-    kind = typing.get_type_hints(settings)[key]
-    flag = f"--{key.replace('_', '-')}"
-    declared = f"{flag}/--no-{key.replace('_', '-')}" if kind is bool else flag
-    help = spec.metadata["help"] + (f" ({_defaults(name)})" if spec.default != "" else "")
+    presets = {preset: Config.preset(preset).flat()[name] for preset in PRESETS}
+    defaults = "" if spec.default == "" else said_defaults(presets)
+    return _field(spec, typing.get_type_hints(settings)[key], defaults, "Settings")
+
+
+def _field(spec: dataclasses.Field, kind: Any, defaults: str, panel: str) -> tuple[Any, Any, Any]:
+    """Type, default and option of a field made by :func:`sv3d_pipe.settings.option`."""
+    flag = f"--{spec.name.replace('_', '-')}"
+    declared = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
+    help = spec.metadata["help"] + (f" ({defaults})" if defaults else "")
     limits = (
         {"min": spec.metadata["at_least"], "max": spec.metadata["at_most"]} if kind in (int, float) else {}
     )
-    option = typer.Option(declared, help=help, show_default=False, rich_help_panel="Settings", **limits)
+    option = typer.Option(declared, help=help, show_default=False, rich_help_panel=panel, **limits)
     return kind | None, None, option
 
 
-def _defaults(name: str) -> str:
-    values = {preset: Config.preset(preset).flat()[name] for preset in PRESETS}
-    words = {preset: _word(value) for preset, value in values.items()}
+def said_defaults(values: dict[str, Any]) -> str:
+    """``default 5``, or where they differ ``draft 5, quality 9``; values by whose defaults they are."""
+    words = {whose: _word(value) for whose, value in values.items()}
     if len(set(words.values())) == 1:
-        return f"default {words['draft']}"
-    return ", ".join(f"{preset} {word}" for preset, word in words.items())
+        return f"default {next(iter(words.values()))}"
+    return ", ".join(f"{whose} {word}" for whose, word in words.items())
 
 
 def _word(value: Any) -> str:

@@ -18,8 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sv3d_pipe.dataset.photograph import Job, Look, photograph
+from sv3d_pipe.dataset.photograph import Job, photograph
 from sv3d_pipe.dataset.shards import read_shard, write_shard
+from sv3d_pipe.dataset.shoot import Shoot
 from sv3d_pipe.dataset.workers import each, one_thread_if_worker
 from sv3d_pipe.errors import UserError, one_line
 from sv3d_pipe.files import file_sha256, write_atomically
@@ -38,7 +39,7 @@ class DataSet:
 
     folder: Path
     jobs: list[Job]
-    look: Look
+    look: Shoot
     seed: int
     per_shard: int = 100
 
@@ -121,7 +122,7 @@ def _render_shards(
             _close(path, jobs, unfinished)
 
 
-def _work(look: Look, blender: str | None, unfinished: Path, job: Job) -> None:
+def _work(look: Shoot, blender: str | None, unfinished: Path, job: Job) -> None:
     """Photograph one object into ``unfinished``; what cannot be photographed leaves a sentence there."""
     one_thread_if_worker()
     try:

@@ -11,6 +11,7 @@ import numpy as np
 from sv3d_pipe.cameras import FOV_DEG
 from sv3d_pipe.dataset.invented.inventions import invent
 from sv3d_pipe.dataset.shards import About, AboutPhotos, sample_bytes
+from sv3d_pipe.dataset.shoot import Shoot
 from sv3d_pipe.dataset.trajectories import (
     Trajectory,
     content_radius,
@@ -29,31 +30,6 @@ ONLY_BLENDER = (".fbx", ".blend", ".usd", ".usda", ".usdc", ".usdz")  # among th
 PIXELS_AT_ONCE = 8_000_000  # as floats, all views of a large orbit would fill the memory
 PHOTO_SIZE = 448  # side of photos; framing as prep does shrinks all but those of the deepest objects
 DRESS, ORBIT, LIGHT, BACKGROUND, PHOTOS = range(5)  # streams of random numbers; one does not disturb another
-
-
-@dataclass(frozen=True)
-class Look:
-    """How every object of a data set is photographed.
-
-    Attributes:
-        size: side of the pictures in pixels. views: pictures per object.
-        orbit: a kind of :func:`sv3d_pipe.dataset.trajectories.draw_trajectory`.
-        distance: "content" brings each camera path as near as it goes without cutting anything; "sphere"
-            lets the bounding sphere fill the frame.
-        lighting, textures, background: "random", or "none", "keep" and "white".
-        renderer: "builtin" or "blender".
-        photos: pictures of PHOTO_SIZE pixels per object besides, for models that are told what their photo shows.
-    """
-
-    size: int = 64
-    views: int = 21
-    orbit: str = "static"
-    distance: str = "content"
-    lighting: str = "random"
-    textures: str = "random"
-    background: str = "random"
-    renderer: str = "builtin"
-    photos: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,7 +53,7 @@ def seed_of(seed: int, name: str) -> int:
     return zlib.crc32(f"{seed}:{name}".encode())
 
 
-def photograph(job: Job, look: Look, blender: str | None = None) -> bytes:
+def photograph(job: Job, look: Shoot, blender: str | None = None) -> bytes:
     """The object's tar members, see :mod:`sv3d_pipe.dataset.shards`.
 
     Args:
@@ -100,7 +76,7 @@ def _object(job: Job, blender: str | None) -> Object:
     return load_with_blender(job.mesh, blender)
 
 
-def photograph_object(obj: Object, job: Job, look: Look, blender: str | None = None) -> bytes:
+def photograph_object(obj: Object, job: Job, look: Shoot, blender: str | None = None) -> bytes:
     """:func:`photograph` for an object in memory."""
     textured = job.mesh is not None and is_textured(obj)
     if look.textures == "random" and not textured and job.mesh is not None:
@@ -142,7 +118,7 @@ def _stream(job: Job, number: int) -> np.random.Generator:
     return np.random.default_rng([job.seed, number])
 
 
-def _background(look: Look, rng: np.random.Generator) -> list[float]:
+def _background(look: Shoot, rng: np.random.Generator) -> list[float]:
     """White for half of the objects and a random color for the others, as in the paper's two copies."""
     if look.background == "white" or rng.random() < 0.5:
         return [1.0, 1.0, 1.0]
@@ -150,7 +126,12 @@ def _background(look: Look, rng: np.random.Generator) -> list[float]:
 
 
 def _render(
-    obj: Object, trajectory: Trajectory, radius: float, look: Look, studio: Studio | None, blender: str | None
+    obj: Object,
+    trajectory: Trajectory,
+    radius: float,
+    look: Shoot,
+    studio: Studio | None,
+    blender: str | None,
 ) -> np.ndarray:
     """[n, S, S, 4] uint8."""
     cameras = trajectory.cameras(radius)

@@ -13,7 +13,7 @@ from sv3d_pipe.evaluate.picture_scores import mse, psnr, silhouette_iou, ssim
 from sv3d_pipe.evaluate.protocol_a import chamfer, iou, noise_floor, normalized, occupancy, visible_points
 from sv3d_pipe.evaluate.protocol_b import Cloud, protocol_b
 from sv3d_pipe.evaluate.sign_parity import occupancy_by_signs
-from sv3d_pipe.evaluate.surface_samples import Samples, sample, soundness, surface_scores
+from sv3d_pipe.evaluate.surface_samples import SurfaceSamples, sample, soundness, surface_scores
 from sv3d_pipe.pictures import BEST_DB, on_white
 
 SHAPE_SCORES = (
@@ -47,7 +47,7 @@ class Probe:
     visible: np.ndarray
     inside: np.ndarray
     inside_by_signs: np.ndarray
-    surface: Samples
+    surface: SurfaceSamples
     cloud: Cloud
     soundness: dict[str, Any]
 

@@ -15,7 +15,7 @@ N_SAMPLES = 100_000
 
 
 @dataclass(frozen=True)
-class Samples:
+class SurfaceSamples:
     """Random points of a surface, uniform by area.
 
     Attributes:
@@ -26,16 +26,16 @@ class Samples:
     normals: np.ndarray
 
 
-def sample(mesh: Any, seed: int, count: int = N_SAMPLES) -> Samples:
+def sample(mesh: Any, seed: int, count: int = N_SAMPLES) -> SurfaceSamples:
     """Points of a mesh's whole surface; the same for the same seed."""
     vertices, faces = arrays(mesh)
     shape = trimesh.Trimesh(vertices, faces, process=False)
     points, ids = trimesh.sample.sample_surface(shape, count, seed=np.random.default_rng(seed))
     normals = face_normals(vertices[faces[ids]])
-    return Samples(np.asarray(points), normals / np.linalg.norm(normals, axis=1, keepdims=True))
+    return SurfaceSamples(np.asarray(points), normals / np.linalg.norm(normals, axis=1, keepdims=True))
 
 
-def surface_scores(truth: Samples, pred: Samples) -> dict[str, float]:
+def surface_scores(truth: SurfaceSamples, pred: SurfaceSamples) -> dict[str, float]:
     """Chamfer distance ``surface_cd`` and normal consistency ``normals`` of two sampled surfaces.
 
     The distance is that of protocol A (mean of the two mean nearest distances, not squared) over

@@ -17,7 +17,7 @@ import numpy as np
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.export.exposure import agree
-from sv3d_pipe.export.projection import Look, Surface, look, project, ready_picture
+from sv3d_pipe.export.projection import SeenView, Surface, look, project, ready_picture
 from sv3d_pipe.export.unwrap import Texels
 from sv3d_pipe.export.vertex_diffusion import diffuse
 from sv3d_pipe.geometry.meshes import face_normals, unit, vertex_normals
@@ -85,13 +85,13 @@ def _surface(mesh: Mesh, texels: Texels) -> Surface:
     )
 
 
-def _look(mesh: Mesh, rgba: np.ndarray, camera: Cameras) -> Look | None:
+def _look(mesh: Mesh, rgba: np.ndarray, camera: Cameras) -> SeenView | None:
     """None if the view shows nothing."""
     picture = ready_picture(rgba)
     return None if picture is None else look(picture, camera, mesh)
 
 
-def agreement(looks: list[Look | None], photo: Look | None, points: Surface) -> np.ndarray:
+def agreement(looks: list[SeenView | None], photo: SeenView | None, points: Surface) -> np.ndarray:
     """[N, 3] what to add to the frames' colors; found on a few points of the surface, not on all."""
     views = [*looks, photo]
     rgb = np.zeros((len(views), len(points.points), 3), np.float32)
@@ -105,7 +105,7 @@ def agreement(looks: list[Look | None], photo: Look | None, points: Surface) -> 
 
 def blend_views(
     surface: Surface,
-    looks: list[Look | None],
+    looks: list[SeenView | None],
     shifts: np.ndarray,
     on_view: Callable[[], None] = lambda: None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +123,7 @@ def blend_views(
 
 
 def overlay_photo(
-    surface: Surface, photo: Look | None, rgb: np.ndarray, weight: np.ndarray
+    surface: Surface, photo: SeenView | None, rgb: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lay the photo over the blended frames.
 

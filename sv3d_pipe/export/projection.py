@@ -40,7 +40,7 @@ class Surface:
 
 
 @dataclass(frozen=True)
-class Picture:
+class SolidPicture:
     """A view made ready for lookups.
 
     Attributes:
@@ -60,7 +60,7 @@ def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def ready_picture(rgba: np.ndarray) -> Picture | None:
+def ready_picture(rgba: np.ndarray) -> SolidPicture | None:
     """Spread the solid colors of a straight-alpha [S, S, 4] view over its rest; None if none is solid.
 
     Large pictures lose one more ring of pixels, whose color a matte has often mixed.
@@ -77,7 +77,7 @@ def ready_picture(rgba: np.ndarray) -> Picture | None:
     nearest = np.zeros(label.max() + 1, np.int64)
     nearest[label[solid > 0]] = np.flatnonzero(solid)
     rgb = rgba[..., :3].reshape(-1, 3)[nearest[label]].astype(np.float32)
-    return Picture(rgb, distance.astype(np.float32) / size, max(0.012, 1.5 / size))
+    return SolidPicture(rgb, distance.astype(np.float32) / size, max(0.012, 1.5 / size))
 
 
 def occlusion_distance(depth: np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ def occlusion_distance(depth: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Look:
+class SeenView:
     """A picture, its camera, and what the mesh hides from it.
 
     Attributes:
@@ -106,21 +106,21 @@ class Look:
         from_edge: [D, D] float32, distance to the nearest occlusion edge, as a share of the side.
     """
 
-    picture: Picture
+    picture: SolidPicture
     camera: Cameras
     depth: np.ndarray
     from_edge: np.ndarray
 
 
-def look(picture: Picture, camera: Cameras, mesh: Mesh) -> Look:
+def look(picture: SolidPicture, camera: Cameras, mesh: Mesh) -> SeenView:
     """Draw the mesh as the picture's camera sees it."""
     raster = rasterize(torch.from_numpy(mesh.vertices), torch.from_numpy(mesh.faces), camera, DEPTH_SIZE)
     depth = raster.depth[0].numpy()
-    return Look(picture, camera, depth, occlusion_distance(depth))
+    return SeenView(picture, camera, depth, occlusion_distance(depth))
 
 
 def project(
-    view: Look, surface: Surface, facing: tuple[float, float]
+    view: SeenView, surface: Surface, facing: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Colors that one view gives to the points it sees.
 

@@ -27,7 +27,7 @@ DECAY = 0.05
 
 
 @dataclass(frozen=True)
-class Photos:
+class PhotoFeatures:
     """What is seen in N photos, and how deep their objects are.
 
     Attributes:
@@ -83,7 +83,7 @@ def train_model(
 @torch.inference_mode()
 def look_at(
     orbits: Sequence[Any], guesser: DepthGuesser, seed: int, on_object: Callable[[], None] = lambda: None
-) -> Photos:
+) -> PhotoFeatures:
     """The photos of a data set twice, framed as prep frames them: as they are and mirrored, in random detail.
 
     Args:
@@ -109,11 +109,11 @@ def look_at(
     if not rows:
         raise UserError("The data set holds no photos; make some with `img2mesh render --orbit photos`.")
     fine, whole, elevation_deg, depth = map(torch.cat, zip(*rows))
-    return Photos(fine, whole, elevation_deg, depth.clamp(min=FLATTEST).log())
+    return PhotoFeatures(fine, whole, elevation_deg, depth.clamp(min=FLATTEST).log())
 
 
 def train(
-    guesser: DepthGuesser, photos: Photos, steps: int, seed: int, on_step: Callable[[int, float], None]
+    guesser: DepthGuesser, photos: PhotoFeatures, steps: int, seed: int, on_step: Callable[[int, float], None]
 ) -> None:
     """Fit the heads to the photos; the recognizer stays as it is.
 
@@ -149,7 +149,7 @@ def _share(step: int, steps: int) -> float:
 
 
 @torch.no_grad()
-def errors(guesser: DepthGuesser, photos: Photos) -> torch.Tensor:
+def errors(guesser: DepthGuesser, photos: PhotoFeatures) -> torch.Tensor:
     """Guess minus truth of ln(depth) for each photo [N]."""
     guesses = [
         guesser(*photos.take(index, guesser.device))[0].mean(0).cpu()

@@ -24,7 +24,7 @@ PHOTO_ELEVATION_DEG = (-5.0, 30.0)  # views from here may serve as the photo, if
 
 
 @dataclass(frozen=True)
-class Views:
+class ExampleViews:
     """Some views of an object as the denoiser knows them.
 
     Attributes:
@@ -40,7 +40,7 @@ class Views:
     mirrored: bool
 
 
-class Source(Protocol):
+class ExampleSource(Protocol):
     """Objects with views; angles in degrees, one float32 array [n] per object.
 
     ``photos`` are each object's views that serve as the photo and as nothing else, or None: any may.
@@ -51,7 +51,7 @@ class Source(Protocol):
     textured: list[bool]
     photos: list[np.ndarray] | None
 
-    def views(self, index: int, chosen: np.ndarray, rng: np.random.Generator | None) -> Views:
+    def views(self, index: int, chosen: np.ndarray, rng: np.random.Generator | None) -> ExampleViews:
         """Views ``chosen`` [T] of an object; with ``rng`` altered at random."""
 
 
@@ -76,10 +76,10 @@ class PixelViews:
             self.elevation_deg.append(np.asarray(record.elevation_deg, np.float32))
             self.textured.append(bool(record.textured))
 
-    def views(self, index: int, chosen: np.ndarray, rng: np.random.Generator | None) -> Views:
+    def views(self, index: int, chosen: np.ndarray, rng: np.random.Generator | None) -> ExampleViews:
         rgba = self.orbits[index].rgba[torch.from_numpy(chosen)]
         clean, mirrored = self._altered(rgba, rng)
-        return Views(clean, clean[-1], None, mirrored)
+        return ExampleViews(clean, clean[-1], None, mirrored)
 
     def _altered(self, rgba: torch.Tensor, rng: np.random.Generator | None) -> tuple[torch.Tensor, bool]:
         """Pictures [T, S, S, 4] uint8 as latents, mirrored and recolored at random; and whether mirrored."""
@@ -127,7 +127,7 @@ class Examples:
         UserError: no object can be used.
     """
 
-    def __init__(self, source: Source, recipe: Recipe, in_order: bool):
+    def __init__(self, source: ExampleSource, recipe: Recipe, in_order: bool):
         self.source, self.recipe, self.in_order = source, recipe, in_order
         self.objects = [
             i for i, e in enumerate(source.elevation_deg) if recipe.phase != "u" or is_static(e)
@@ -172,7 +172,7 @@ class Examples:
         ids = np.stack([np.full_like(polar, COND_AUG), polar, np.radians(azimuth % 360)], -1)
         if views.mirrored and self.in_order:  # the mirrored camera goes the other way round
             turn = np.append(np.arange(len(ids) - 1)[::-1], len(ids) - 1)
-            views = Views(views.clean[turn], views.photo, views.token, True)
+            views = ExampleViews(views.clean[turn], views.photo, views.token, True)
             ids = ids[turn]
         return views.clean, views.photo, views.token, torch.from_numpy(ids.astype(np.float32))
 

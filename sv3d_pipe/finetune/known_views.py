@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from sv3d_pipe.config import PrepConfig
 from sv3d_pipe.device import prefers_bfloat16
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.finetune.examples import PixelViews, Views
+from sv3d_pipe.finetune.examples import ExampleViews, PixelViews
 from sv3d_pipe.finetune.reframe import reframe
 from sv3d_pipe.orbit.mini.knowledge import knowledge_token
 from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
@@ -82,7 +82,7 @@ class KnownViews(PixelViews):
                 self.elevation_deg[i], np.asarray(photos.elevation_deg, np.float32)
             )
 
-    def views(self, index: int, chosen: np.ndarray, rng: np.random.Generator | None) -> Views:
+    def views(self, index: int, chosen: np.ndarray, rng: np.random.Generator | None) -> ExampleViews:
         record, number = self.orbits[index], int(chosen[-1] - self.photos[index][0])
         photo = record.photos[number]
         clean, mirrored = self._altered(
@@ -94,7 +94,7 @@ class KnownViews(PixelViews):
         shown = framed(photo.flip(1) if mirrored else photo, rng)
         depth = record.photos.depth[number : number + 1].clamp(min=FLATTEST)
         token = knowledge_token(*seen(shown[None].to(self.device)), depth)
-        return Views(clean, clean[-1], token[0], mirrored)
+        return ExampleViews(clean, clean[-1], token[0], mirrored)
 
     def _as_frame(self, photo: torch.Tensor) -> torch.Tensor:
         """[1, S, S, 4] uint8, as the other frames are."""

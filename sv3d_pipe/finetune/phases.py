@@ -14,7 +14,7 @@ from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
 from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
 from sv3d_pipe.orbit.store.find import load_pipeline
 from sv3d_pipe.orbit.sv3d.convert import to_folder
-from sv3d_pipe.orbit.sv3d.convert.checkpoint import Checkpoint
+from sv3d_pipe.orbit.sv3d.convert.checkpoint import OriginalFile
 from sv3d_pipe.orbit.sv3d.convert.layout import NUMBER_WIDTH, P_WIDTH, RELEASED, HeadWidths, kind_of
 from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
 from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
@@ -59,7 +59,7 @@ def start_model(
 
 
 def _is_svd(path: Path) -> bool:
-    return path.suffix == ".safetensors" and path.is_file() and kind_of(Checkpoint(path).shapes) == "svd"
+    return path.suffix == ".safetensors" and path.is_file() and kind_of(OriginalFile(path).shapes) == "svd"
 
 
 def fit_phase(unet: nn.Module, phase: str, fresh: bool = False) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.finetune.check_records import check_record
-from sv3d_pipe.finetune.examples import Views
+from sv3d_pipe.finetune.examples import ExampleViews
 from sv3d_pipe.orbit.sv3d.diffusion_pipeline import PhotoCondition, StableVideo3DPipeline
 
 SAME = 0.05  # of the latents' spread: float16 and other devices stay below, another VAE does not
@@ -124,10 +124,10 @@ class EncodedViews:
                 self.elevation_deg.append(file.get_tensor("elevation_deg").numpy())
                 self.textured.append(bool(file.get_tensor("textured")))
 
-    def views(self, index: int, chosen: np.ndarray, rng: np.random.Generator | None) -> Views:
+    def views(self, index: int, chosen: np.ndarray, rng: np.random.Generator | None) -> ExampleViews:
         """Latents cannot be mirrored or recolored, so ``rng`` changes nothing."""
         with _open(_place(self.folder, index)) as file:
             part = file.get_slice("latents")
             latents = torch.stack([part[int(k)] for k in chosen]).float()
             token = file.get_slice("token")[int(chosen[-1])].float()
-        return Views(latents * self.scaling_factor, latents[-1], token[None], False)
+        return ExampleViews(latents * self.scaling_factor, latents[-1], token[None], False)

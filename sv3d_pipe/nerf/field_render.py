@@ -9,7 +9,7 @@ from sv3d_pipe.nerf.composite import composite
 from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.nerf.march import march
 from sv3d_pipe.nerf.occupancy import OccupancyGrid
-from sv3d_pipe.nerf.rays import Batch, Pictures
+from sv3d_pipe.nerf.rays import Pictures, RayBatch
 from sv3d_pipe.pictures import decibels
 
 RAYS = 4096  # per part
@@ -41,7 +41,7 @@ def psnr(field: RadianceField, grid: OccupancyGrid, pictures: Pictures, most: in
     return psnr_of(field, grid, pictures.at_centers(lattice))
 
 
-def psnr_of(field: RadianceField, grid: OccupancyGrid, batch: Batch) -> float:
+def psnr_of(field: RadianceField, grid: OccupancyGrid, batch: RayBatch) -> float:
     """PSNR in dB of the colors along rays, on white."""
     color, alpha = render_rays(field, grid, batch.origins, batch.directions)
     seen = color + (1 - alpha[:, None])

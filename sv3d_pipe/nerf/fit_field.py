@@ -19,7 +19,7 @@ from sv3d_pipe.nerf.fusion import extract
 from sv3d_pipe.nerf.hollow import Hollow, find_hollow
 from sv3d_pipe.nerf.march import march
 from sv3d_pipe.nerf.occupancy import OccupancyGrid
-from sv3d_pipe.nerf.rays import Batch, Pictures, pictures
+from sv3d_pipe.nerf.rays import Pictures, RayBatch, pictures
 from sv3d_pipe.nerf.stereo import find_depths
 from sv3d_pipe.pictures import decibels
 from sv3d_pipe.road.context import Checkpoint, Context
@@ -241,9 +241,9 @@ def _step(
     return float(F.mse_loss(seen.detach(), wanted))
 
 
-def _draw(sets: list[tuple[Pictures, float]], count: int, generator: torch.Generator) -> Batch:
+def _draw(sets: list[tuple[Pictures, float]], count: int, generator: torch.Generator) -> RayBatch:
     parts = [pool.draw(max(1, round(count * share)), generator) for pool, share in sets]
-    return Batch(
+    return RayBatch(
         torch.cat([part.origins for part in parts]),
         torch.cat([part.directions for part in parts]),
         torch.cat([part.rgba for part in parts]),

@@ -12,7 +12,7 @@ from sv3d_pipe.cameras import Cameras
 
 
 @dataclass(frozen=True)
-class Batch:
+class RayBatch:
     """Rays and what they should see.
 
     Attributes:
@@ -49,19 +49,19 @@ class Pictures:
         """Draw only from those of the chosen pixels where ``keep`` [len(self)] is true."""
         self.chosen = self.chosen[keep]
 
-    def at_centers(self, chosen: torch.Tensor) -> Batch:
+    def at_centers(self, chosen: torch.Tensor) -> RayBatch:
         """The rays through the centers of pixels given by flat index [R]."""
         view, y, x = self._unravel(chosen)
-        return Batch(*self.cameras.rays(view, x + 0.5, y + 0.5, self.size), self.rgba[view, y, x])
+        return RayBatch(*self.cameras.rays(view, x + 0.5, y + 0.5, self.size), self.rgba[view, y, x])
 
-    def draw(self, count: int, generator: torch.Generator) -> Batch:
+    def draw(self, count: int, generator: torch.Generator) -> RayBatch:
         """``count`` rays through random points of random chosen pixels."""
         device = self.rgba.device
         which = torch.randint(len(self.chosen), (count,), generator=generator, device=device)
         view, y, x = self._unravel(self.chosen[which])
         dx, dy = torch.rand(2, count, generator=generator, device=device)
         x, y = x + dx, y + dy
-        return Batch(*self.cameras.rays(view, x, y, self.size), self._bilinear(view, x, y))
+        return RayBatch(*self.cameras.rays(view, x, y, self.size), self._bilinear(view, x, y))
 
     def _unravel(self, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rest = flat % self.size**2

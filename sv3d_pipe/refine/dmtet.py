@@ -13,7 +13,7 @@ from sv3d_pipe.geometry.signed_distance import signed_distance
 from sv3d_pipe.geometry.tets import TetGrid, deform, marching_tetrahedra
 
 
-class Solid(nn.Module):
+class DeformableSolid(nn.Module):
     """A deformable marching-tetrahedra solid, started from a mesh.
 
     Args:

@@ -16,9 +16,9 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.mesh_tensors import face_normals, take_rows, vertex_normals
 from sv3d_pipe.geometry.meshes import compact
 from sv3d_pipe.nerf.field import RadianceField
-from sv3d_pipe.refine.dmtet import Solid, largest_components
+from sv3d_pipe.refine.dmtet import DeformableSolid, largest_components
 from sv3d_pipe.refine.losses import anchor_loss, color_loss, mask_loss, normal_loss, smooth_loss
-from sv3d_pipe.refine.mesh_picture import Picture, draw, score, seen_at, shrink
+from sv3d_pipe.refine.mesh_picture import MeshPicture, draw, score, seen_at, shrink
 from sv3d_pipe.refine.sds import Prior, distill, random_orbit, random_sigma, soft_mask
 from sv3d_pipe.refine.shading import Lighting, illumination_loss, shade
 from sv3d_pipe.refine.silhouette import Topology
@@ -98,7 +98,7 @@ class _Fit:
     def __init__(self, config: RefineConfig, start: Mesh, albedo, views: Views, context: Context, load_prior):
         self.config, self.context, self.load_prior = config, context, load_prior
         self.albedo = albedo
-        self.solid = Solid(start, config.grid).to(context.device)
+        self.solid = DeformableSolid(start, config.grid).to(context.device)
         self.cameras = views.cameras
         size = min(views.size, config.render)
         frames = np.stack([shrink(frame, size) for frame in views.rgba])
@@ -195,7 +195,7 @@ class _Fit:
             larger += share * float(torch.maximum(covered, alpha).mean())
         return total, smaller / max(larger, 1e-9)
 
-    def _light_loss(self, picture: Picture, target: torch.Tensor, vertices, faces) -> torch.Tensor:
+    def _light_loss(self, picture: MeshPicture, target: torch.Tensor, vertices, faces) -> torch.Tensor:
         """Ties the light to the pictures' brightness, so that it does not all go into the albedo."""
         hits, pixels = picture.hits, target.reshape(-1, 4)[picture.hits.index]
         weight = picture.coverage.detach().flatten()[hits.index] * pixels[:, 3]
@@ -282,7 +282,7 @@ def view_trust(cameras: Cameras, falloff: float) -> np.ndarray:
     return np.maximum(1 - falloff * (1 - cosine) / 2, 0.01).astype(np.float32)
 
 
-def _mask(picture: Picture, normals: torch.Tensor, origins: torch.Tensor) -> torch.Tensor:
+def _mask(picture: MeshPicture, normals: torch.Tensor, origins: torch.Tensor) -> torch.Tensor:
     """[K, S, S] soft mask of the surface seen in each pixel, 0 beside it."""
     hits = picture.hits
     mask = torch.zeros(picture.coverage.numel(), device=origins.device)

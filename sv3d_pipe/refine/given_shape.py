@@ -14,7 +14,7 @@ from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.hull import GRID, carve, cell_centers
 from sv3d_pipe.geometry.meshes import outward, same_places
-from sv3d_pipe.refine.dmtet import Solid, largest_components
+from sv3d_pipe.refine.dmtet import DeformableSolid, largest_components
 from sv3d_pipe.refine.mesh_picture import score
 from sv3d_pipe.road.context import Context
 
@@ -70,7 +70,7 @@ def is_closed(faces: np.ndarray) -> bool:
 
 def close(mesh: Mesh) -> Mesh | None:
     """The surface of what the mesh encloses by winding numbers, its colors carried over; None if nothing."""
-    vertices, faces = (x.detach().cpu().numpy() for x in Solid(mesh, CLOSING_CELLS).surface())
+    vertices, faces = (x.detach().cpu().numpy() for x in DeformableSolid(mesh, CLOSING_CELLS).surface())
     if len(faces) == 0:
         return None
     faces, _ = largest_components(vertices, faces)

@@ -17,7 +17,7 @@ from sv3d_pipe.refine.surface_hits import Hits, surface_hits
 
 
 @dataclass(frozen=True)
-class Picture:
+class MeshPicture:
     """N pictures of size S.
 
     Attributes:
@@ -43,7 +43,7 @@ def draw(
     color: Callable[[Hits], torch.Tensor],
     cameras: Cameras,
     size: int,
-) -> Picture:
+) -> MeshPicture:
     """See a closed mesh from N cameras.
 
     Args:
@@ -56,7 +56,7 @@ def draw(
     rgb = torch.zeros(covered.numel(), 3, device=vertices.device)
     if len(hits.index):
         rgb = rgb.index_copy(0, hits.index, color(hits))
-    return Picture(rgb.view(*covered.shape, 3), covered, hits)
+    return MeshPicture(rgb.view(*covered.shape, 3), covered, hits)
 
 
 @dataclass(frozen=True)

@@ -19,21 +19,21 @@ from sv3d_pipe.cli.render_command import render
 from sv3d_pipe.dataset.collect import collect
 from sv3d_pipe.dataset.engine import DataSet, render_data_set
 from sv3d_pipe.dataset.orbit_set import OrbitSet
-from sv3d_pipe.dataset.photograph import Look
+from sv3d_pipe.dataset.shoot import Shoot
 from sv3d_pipe.dataset.workers import each
 from sv3d_pipe.errors import UserError
 
-LOOK = Look(size=16, views=3)
+LOOK = Shoot(size=16, views=3)
 OBJECTS = 10
 SCRIPT = f"""
 import sys
 from pathlib import Path
 from sv3d_pipe.dataset.collect import collect
 from sv3d_pipe.dataset.engine import DataSet, render_data_set
-from sv3d_pipe.dataset.photograph import Look
+from sv3d_pipe.dataset.photograph import Shoot
 if __name__ == "__main__":
     jobs = collect(Path(sys.argv[2]), {OBJECTS}, 1, 0)
-    data = DataSet(Path(sys.argv[1]), jobs, Look(size=16, views=3), 0, per_shard=4)
+    data = DataSet(Path(sys.argv[1]), jobs, Shoot(size=16, views=3), 0, per_shard=4)
     render_data_set(data, workers=int(sys.argv[3]))
 """
 

@@ -8,20 +8,20 @@ from typer.testing import CliRunner
 
 from sv3d_pipe.config import PrepConfig
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.finetune.depth_training import Photos, errors, look_at, train
+from sv3d_pipe.finetune.depth_training import PhotoFeatures, errors, look_at, train
 from sv3d_pipe.orbit.mini.depth_guess import DepthGuesser
 from sv3d_pipe.orbit.mini.recognizer import SIDE
 from sv3d_pipe.orbit.store.find import load_pipeline
 
 
-def toy_photos(count: int) -> Photos:
+def toy_photos(count: int) -> PhotoFeatures:
     """Half of them deep, which some channels tell, and the other half flat."""
     generator = torch.Generator().manual_seed(0)
     fine = torch.randn((count, 120, 12, 12), generator=generator)
     whole = torch.randn((count, 1280), generator=generator)
     target = torch.where(torch.arange(count) % 2 == 0, 0.5, -1.0)
     fine[:, :8] += 3 * target[:, None, None, None]
-    return Photos(fine.half(), whole.half(), torch.full((count,), 10.0), target)
+    return PhotoFeatures(fine.half(), whole.half(), torch.full((count,), 10.0), target)
 
 
 def test_it_learns_what_the_features_tell():

@@ -12,7 +12,8 @@ import pytest
 import trimesh
 
 from sv3d_pipe.cameras import orbit
-from sv3d_pipe.dataset.photograph import Job, Look, photograph
+from sv3d_pipe.dataset.photograph import Job, photograph
+from sv3d_pipe.dataset.shoot import Shoot
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.render.blender import (
     find_blender,
@@ -60,7 +61,7 @@ def test_files_that_only_blender_reads_are_converted_by_it(blender, tmp_path):
     path = tmp_path / "box.fbx"
     path.write_bytes(trimesh.creation.box((1, 2, 3)).export(file_type="glb"))
     np.testing.assert_allclose(np.ptp(load_with_blender(path, blender).vertices, axis=0), [1 / 3, 2 / 3, 1])
-    job, look = Job(0, "box", path, 1), Look(size=16, views=2)
+    job, look = Job(0, "box", path, 1), Shoot(size=16, views=2)
     with pytest.raises(UserError, match="--renderer blender"):
         photograph(job, look)
 

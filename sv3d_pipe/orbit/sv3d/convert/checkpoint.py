@@ -18,7 +18,7 @@ PICKLES = (b"\x80", b"PK\x03\x04")  # torch.save before and after version 1.6
 SVD_FPS, SVD_MOTION = 6.0, 127.0  # what SVD's sampling script passes by default
 
 
-class Source(Protocol):
+class TensorSource(Protocol):
     """Named tensors with known shapes, read one at a time."""
 
     shapes: dict[str, tuple[int, ...]]
@@ -26,7 +26,7 @@ class Source(Protocol):
     def read(self, key: str, rows: slice | None = None) -> torch.Tensor: ...
 
 
-class Checkpoint:
+class OriginalFile:
     """One or several safetensors files as one set of tensors.
 
     Args:
@@ -66,17 +66,17 @@ class Checkpoint:
         self._open = None
 
 
-def folder_checkpoint(folder: Path) -> Checkpoint:
+def folder_checkpoint(folder: Path) -> OriginalFile:
     """The weights of one module of a diffusers folder: a single file or the shards of an index."""
     indexes = sorted(folder.glob("*.safetensors.index.json"))
     if indexes:
         names = set(json.loads(indexes[0].read_text())["weight_map"].values())
-        return Checkpoint(*(folder / name for name in sorted(names)))
+        return OriginalFile(*(folder / name for name in sorted(names)))
     files = sorted(folder.glob("*.safetensors"))
     if len(files) != 1:
         found = "no safetensors file" if not files else f"{len(files)} safetensors files without an index"
         raise UserError(f"{folder} holds {found}; give a complete diffusers folder.")
-    return Checkpoint(files[0])
+    return OriginalFile(files[0])
 
 
 class SvdAsSv3d:
@@ -90,7 +90,7 @@ class SvdAsSv3d:
         pose: True for the layout of sv3d-p, False for sv3d-u.
     """
 
-    def __init__(self, source: Source, pose: bool):
+    def __init__(self, source: TensorSource, pose: bool):
         self.source = source
         self.width = P_WIDTH if pose else NUMBER_WIDTH
         self.head = f"{UNET}label_emb.0.0."

@@ -15,7 +15,7 @@ from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors.torch import save_file
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.orbit.sv3d.convert.checkpoint import Checkpoint, Source, SvdAsSv3d, folder_checkpoint
+from sv3d_pipe.orbit.sv3d.convert.checkpoint import OriginalFile, SvdAsSv3d, TensorSource, folder_checkpoint
 from sv3d_pipe.orbit.sv3d.convert.layout import RELEASED, UNUSED, HeadWidths, configs, kind_of
 from sv3d_pipe.orbit.sv3d.convert.names import Tensor, clip_tensors, unet_tensors, vae_tensors
 
@@ -74,7 +74,7 @@ def to_folder(
     """
     if out.exists():
         raise UserError(f"{out} exists already; choose another folder.")
-    checkpoint: Source = Checkpoint(source)
+    checkpoint: TensorSource = OriginalFile(source)
     kind = kind_of(checkpoint.shapes)
     if kind == "svd":
         if start is None:
@@ -203,7 +203,7 @@ def _some(keys: list[str]) -> str:
     return ", ".join(keys[:3]) + rest
 
 
-def _write_module(source: Source, module: Module, folder: Path, name: str) -> Iterable[int]:
+def _write_module(source: TensorSource, module: Module, folder: Path, name: str) -> Iterable[int]:
     """Write a module's weights shard by shard; yields the bytes of each tensor done."""
     folder.mkdir(parents=True, exist_ok=True)
     places = {tensor.name: tensor for tensor in module.tensors}
@@ -230,7 +230,7 @@ def _save(state: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] |
     path.chmod(0o644)
 
 
-def _read(source: Source, tensor: Tensor, module: Module) -> torch.Tensor:
+def _read(source: TensorSource, tensor: Tensor, module: Module) -> torch.Tensor:
     rows = None
     if tensor.change.startswith("third"):
         third, count = int(tensor.change[-1]), source.shapes[tensor.key][0] // 3

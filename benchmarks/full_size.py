@@ -118,7 +118,7 @@ def orbit(folder: Path, dtype: str) -> None:
     import numpy as np
     import torch
 
-    from sv3d_pipe.orbit.store.find import load_pipeline
+    from sv3d_pipe.orbit.store.load import load_pipeline
 
     start = time.perf_counter()
     pipeline = load_pipeline(str(folder), "cpu", dtype)

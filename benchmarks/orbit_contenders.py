@@ -28,9 +28,10 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 from sv3d_pipe.cameras import orbit_azimuths
 from sv3d_pipe.device import free_bytes
 from sv3d_pipe.orbit.conditioning import pose_radians
-from sv3d_pipe.orbit.memory_plan import Load, adopt, candidates, that_fit
+from sv3d_pipe.orbit.memory_plan import candidates, that_fit
+from sv3d_pipe.orbit.schedulers import euler_scheduler
 from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
-from sv3d_pipe.orbit.sv3d.schedulers import euler_scheduler
+from sv3d_pipe.orbit.sv3d.sv3d_painter import load_of
 from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
 
 ELEVATION_DEG = 10.0
@@ -44,16 +45,16 @@ def ours(task: Task) -> Contender:
     """This project's pipeline under the plan that it would choose itself."""
     unet = _network(StableVideo3DUNet, task, task.dtype, **task.network["unet"])
     if task.device.startswith("cuda"):
-        unet.to(memory_format=torch.channels_last)  # as sv3d_pipe.orbit.memory_plan.ready does
+        unet.to(memory_format=torch.channels_last)  # as sv3d_pipe.orbit.store.load.load_model does
     vae = _network(AutoencoderKL, task, "float32", **task.network["vae"])
     pipeline = StableVideo3DPipeline(vae, unet, euler_scheduler(), _clip(task))
     pipeline.set_progress_bar_config(disable=True)
 
-    load = Load.of(pipeline, task.frames, task.size)
+    load = load_of(pipeline, task.frames, task.size)
     room = free_bytes(task.device) + load.unet + load.vae + load.encoder
     room = min(room, task.cap_bytes or room)
     plan = that_fit(candidates(task.device.startswith("cuda"), task.low_vram), load, room)[0]
-    adopt(pipeline, plan, task.device)
+    pipeline.adopt(plan, task.device)
 
     def paint(steps: int) -> np.ndarray:
         return pipeline(

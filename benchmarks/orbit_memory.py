@@ -27,8 +27,10 @@ from torch.utils._pytree import tree_leaves
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 import sv3d_pipe  # noqa: F401  (before torch)
-from sv3d_pipe.orbit.memory_plan import GB, MARGIN, TILE, Load, candidates
-from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
+from sv3d_pipe.orbit.memory_plan import GB, MARGIN, Load, candidates
+from sv3d_pipe.orbit.schedulers import euler_scheduler
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import TILE, StableVideo3DPipeline
+from sv3d_pipe.orbit.sv3d.sv3d_painter import load_of
 from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
 
 FRAMES, LATENT, SIZE = 21, 72, 576
@@ -146,7 +148,7 @@ def other_sizes(pipeline: StableVideo3DPipeline) -> Table:
     table = Table("frames", "size", "counted GB", "plan GB", title="UNet, guidance apart")
     for frames, size in ((21, 256), (21, 448), (21, 768), (9, 576), (42, 576)):
         count = unet_peak(pipeline.unet, 1, size, frames)
-        planned = Load.of(pipeline, frames, size).half
+        planned = load_of(pipeline, frames, size).half
         table.add_row(str(frames), str(size), f"{count / GB:.2f}", f"{planned / GB:.2f}")
     return table
 
@@ -156,7 +158,7 @@ def main() -> None:
     scheduler = euler_scheduler()
     with FakeTensorMode(allow_non_fake_inputs=True):
         pipeline = full_size(scheduler)
-        load = Load.of(pipeline, FRAMES, SIZE)
+        load = load_of(pipeline, FRAMES, SIZE)
         weights = {"UNet": load.unet, "CLIP": load.encoder, "VAE": load.vae}
         console.print("Weights: " + ", ".join(f"{name} {size / GB:.2f} GB" for name, size in weights.items()))
         for table in (counted(pipeline, load), other_sizes(pipeline), totals(load)):

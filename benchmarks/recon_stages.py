@@ -104,9 +104,9 @@ def random_prior(network: dict[str, dict], photo: np.ndarray, size: int, device:
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     from sv3d_pipe.device import network_dtype
-    from sv3d_pipe.orbit.memory_plan import adopt, channels_last, plans
-    from sv3d_pipe.orbit.prior import OrbitPrior
-    from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
+    from sv3d_pipe.orbit.schedulers import euler_scheduler
+    from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
+    from sv3d_pipe.orbit.sv3d.sv3d_painter import SV3DPainter, channels_last
     from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
 
     dtype = getattr(torch, network_dtype("auto", device))
@@ -120,11 +120,12 @@ def random_prior(network: dict[str, dict], photo: np.ndarray, size: int, device:
     if device.startswith("cuda"):
         channels_last(unet)
     pipeline = StableVideo3DPipeline(vae, unet, euler_scheduler(), clip)
-    plan = plans(OrbitConfig(size=size), pipeline, device, N_FRAMES, with_gradient=True)[0]
-    adopt(pipeline, plan, device)
+    painter = SV3DPainter(pipeline)
+    config = painter.settled(OrbitConfig(size=size))
+    plan = painter.plans(config, device, N_FRAMES, with_gradient=True)[0]
     weights = sum(p.numel() for p in unet.parameters())
     say(f"random orbit model: {weights / 1e6:.0f} M weights in the UNet, {plan}")
-    return OrbitPrior(pipeline, Photo(photo), OrbitConfig().elevation_deg, size)
+    return painter.prior(Photo(photo), config.elevation_deg, N_FRAMES, config, plan, device)
 
 
 def paper_steps(

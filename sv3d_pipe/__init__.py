@@ -21,6 +21,7 @@ _PUBLIC = {
     "Mesh": "sv3d_pipe.artifacts",
     # Saved models name these classes and this package, so files may move without breaking them.
     "StableVideo3DPipeline": "sv3d_pipe.orbit.sv3d.diffusion_pipeline",
+    "MiniPipeline": "sv3d_pipe.orbit.mini.pixel_pipeline",
     "StableVideo3DUNet": "sv3d_pipe.orbit.sv3d.unet",
     "VolumeDenoiser": "sv3d_pipe.orbit.mini.denoiser",
     "DepthGuesser": "sv3d_pipe.orbit.mini.depth_guess",

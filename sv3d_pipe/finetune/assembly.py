@@ -27,15 +27,15 @@ from sv3d_pipe.finetune.phases import choose_trained
 from sv3d_pipe.finetune.precompute import EncodedViews, encode_orbits
 from sv3d_pipe.finetune.recipe import Recipe
 from sv3d_pipe.finetune.trainer import Trainer
-from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
-from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
+from sv3d_pipe.orbit.denoising_pipeline import OrbitPipeline
+from sv3d_pipe.orbit.schedulers import euler_scheduler
 
 OVERFIT_GAIN_DB = 5.0  # by which one memorised object must beat the photo copied to all its views
 
 
 def make_examples(
     orbits: Sequence[Any],
-    pipeline: StableVideo3DPipeline,
+    pipeline: OrbitPipeline,
     recipe: Recipe,
     accelerator: Accelerator,
     encoded: Path,
@@ -61,11 +61,11 @@ def make_examples(
         encode_orbits(orbits, pipeline, encoded, recipe.frames, part, parts, lambda: next(steps, None))
         accelerator.wait_for_everyone()
         source = EncodedViews(encoded, len(orbits), pipeline.vae.config.scaling_factor)
-    return Examples(source, recipe, in_order=isinstance(pipeline.unet, StableVideo3DUNet))
+    return Examples(source, recipe, in_order=not pipeline.paints_alpha)  # a video UNet
 
 
 def make_trainer(
-    pipeline: StableVideo3DPipeline,
+    pipeline: OrbitPipeline,
     examples: Examples | OneExample,
     recipe: Recipe,
     folder: Path | None,
@@ -85,25 +85,18 @@ def make_trainer(
     return trainer
 
 
-def save_model(pipeline: StableVideo3DPipeline, state: dict[str, torch.Tensor], folder: Path) -> None:
+def save_model(pipeline: OrbitPipeline, state: dict[str, torch.Tensor], folder: Path) -> None:
     """Write the pipeline with these weights of its network as a diffusers folder; other files stay.
 
     Each part is there whole or not at all, model_index.json last.
     """
     unet = type(pipeline.unet).from_config(pipeline.unet.config)
     unet.load_state_dict(merged(state))
-    whole = StableVideo3DPipeline(
-        vae=pipeline.vae,
-        image_encoder=pipeline.image_encoder,
-        depth=pipeline.depth,
-        unet=unet,
-        scheduler=euler_scheduler(),
-        steps=pipeline.config.steps,
-        guidance=pipeline.config.guidance,
-    )
+    parts = pipeline.components | {"unet": unet, "scheduler": euler_scheduler()}
+    whole = type(pipeline)(**parts, steps=pipeline.config.steps, guidance=pipeline.config.guidance)
     partial_folder = folder / ".model.partial"
     shutil.rmtree(partial_folder, ignore_errors=True)
-    if whole.image_encoder is not None:
+    if not whole.paints_alpha:
         transformers_logging.disable_progress_bar()
     whole.save_pretrained(partial_folder)
     for path in partial_folder.rglob("*.safetensors"):
@@ -134,7 +127,7 @@ class Overfit:
 
 
 def overfit_check(
-    pipeline: StableVideo3DPipeline,
+    pipeline: OrbitPipeline,
     examples: Examples,
     recipe: Recipe,
     accelerator: Accelerator,

@@ -16,7 +16,7 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.finetune.assembly import save_model
 from sv3d_pipe.finetune.known_views import FLATTEST, framed, seen
 from sv3d_pipe.orbit.mini.depth_guess import DepthGuesser
-from sv3d_pipe.orbit.store.find import load_pipeline
+from sv3d_pipe.orbit.store.load import load_pipeline
 
 AT_ONCE = 256  # photos that are judged
 UNITS_FROM = 4096  # photos whose features are taken as the units of all

@@ -14,7 +14,7 @@ from sv3d_pipe.finetune.examples import Batch
 from sv3d_pipe.finetune.loss import Noise, denoise, weighted_error
 from sv3d_pipe.finetune.recipe import Recipe
 from sv3d_pipe.orbit.conditioning import triangle_scales
-from sv3d_pipe.orbit.sv3d.schedulers import euler_scheduler
+from sv3d_pipe.orbit.schedulers import euler_scheduler
 
 RHO = 7  # spacing of noise levels (EDM, arXiv 2206.00364, equation 5)
 

@@ -12,7 +12,7 @@ from sv3d_pipe.evaluate.picture_scores import mse
 from sv3d_pipe.finetune.examples import Batch, Examples
 from sv3d_pipe.finetune.loss import PURE_NOISE, denoise
 from sv3d_pipe.orbit.conditioning import triangle_scales
-from sv3d_pipe.orbit.sv3d.diffusion_pipeline import PhotoCondition, StableVideo3DPipeline
+from sv3d_pipe.orbit.denoising_pipeline import OrbitPipeline, PhotoCondition
 from sv3d_pipe.pictures import decibels
 
 JUDGED, SHOWN = 38, 4  # objects measured by one step from pure noise, and objects sampled and shown
@@ -29,9 +29,7 @@ class Monitor:
         folder: gets ``samples/step_*.png``; None writes nothing.
     """
 
-    def __init__(
-        self, pipeline: StableVideo3DPipeline, batches: list[Batch], steps: int, folder: Path | None
-    ):
+    def __init__(self, pipeline: OrbitPipeline, batches: list[Batch], steps: int, folder: Path | None):
         self.pipeline, self.batches, self.folder = pipeline, batches, folder
         self.steps = steps or pipeline.config.steps
 
@@ -64,7 +62,7 @@ def held_out(examples: Examples, device: torch.device) -> list[Batch]:
 
 
 @torch.no_grad()
-def one_step_db(pipeline: StableVideo3DPipeline, batch: Batch, truth: np.ndarray, seed: int) -> float:
+def one_step_db(pipeline: OrbitPipeline, batch: Batch, truth: np.ndarray, seed: int) -> float:
     """PSNR of what the network sees in pure noise, against the true frames [T, S, S, 3 or 4]."""
     sigma = torch.full((1,), PURE_NOISE[1], device=batch.clean.device)
     noisy = PURE_NOISE[1] * _normal(batch.clean.shape, seed, batch.clean.device)
@@ -77,15 +75,13 @@ def copied_photo_db(truth: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def decode(pipeline: StableVideo3DPipeline, latents: torch.Tensor) -> np.ndarray:
+def decode(pipeline: OrbitPipeline, latents: torch.Tensor) -> np.ndarray:
     """Latents [T, 4, h, w] as frames [T, S, S, 3 or 4] in [0, 1]."""
     return pipeline.decode_frames(latents).float().cpu().numpy()
 
 
 @torch.no_grad()
-def sample(
-    pipeline: StableVideo3DPipeline, batch: Batch, steps: int, seed: int
-) -> torch.Tensor:  # [T, 4, h, w]
+def sample(pipeline: OrbitPipeline, batch: Batch, steps: int, seed: int) -> torch.Tensor:  # [T, 4, h, w]
     """Paint the frames of an example [1, T, ...] with the pipeline's guidance, as the pipeline does."""
     scheduler, guidance = pipeline.scheduler, pipeline.config.guidance
     scheduler.set_timesteps(steps, device=batch.clean.device)

@@ -10,13 +10,15 @@ from torch import nn
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.finetune.lora import add_lora
 from sv3d_pipe.finetune.recipe import Recipe
+from sv3d_pipe.orbit.denoising_pipeline import OrbitPipeline
 from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
 from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
-from sv3d_pipe.orbit.store.find import load_pipeline
+from sv3d_pipe.orbit.mini.pixel_pipeline import MiniPipeline
+from sv3d_pipe.orbit.schedulers import euler_scheduler
+from sv3d_pipe.orbit.store.load import load_pipeline
 from sv3d_pipe.orbit.sv3d.convert import to_folder
 from sv3d_pipe.orbit.sv3d.convert.checkpoint import OriginalFile
 from sv3d_pipe.orbit.sv3d.convert.layout import NUMBER_WIDTH, P_WIDTH, RELEASED, HeadWidths, kind_of
-from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
 from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
 
 OVER_TIME = ("temporal_transformer_blocks", "temporal_res_block", "time_pos_embed", "time_mixer")
@@ -24,7 +26,7 @@ OVER_TIME = ("temporal_transformer_blocks", "temporal_res_block", "time_pos_embe
 
 def start_model(
     name: str, phase: str, device: str, workplace: Path, heads: HeadWidths = RELEASED
-) -> StableVideo3DPipeline:
+) -> OrbitPipeline:
     """The pipeline to train, in float32.
 
     Args:
@@ -37,7 +39,7 @@ def start_model(
         UserError: there is no such model, or it cannot start this phase.
     """
     if name == "new":
-        pipeline = StableVideo3DPipeline(
+        pipeline = MiniPipeline(
             vae=PixelCodec(),
             unet=VolumeDenoiser(knows=True),
             scheduler=euler_scheduler(),

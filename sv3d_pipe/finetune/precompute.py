@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.finetune.check_records import check_record
 from sv3d_pipe.finetune.examples import ExampleViews
-from sv3d_pipe.orbit.sv3d.diffusion_pipeline import PhotoCondition, StableVideo3DPipeline
+from sv3d_pipe.orbit.denoising_pipeline import PhotoCondition
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
 
 SAME = 0.05  # of the latents' spread: float16 and other devices stay below, another VAE does not
 

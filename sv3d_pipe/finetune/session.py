@@ -25,7 +25,7 @@ from sv3d_pipe.finetune.monitor import Curves, Monitor, held_out
 from sv3d_pipe.finetune.phases import start_model
 from sv3d_pipe.finetune.recipe import MINI, SV3D, Recipe, settle
 from sv3d_pipe.finetune.trainer import Trainer
-from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
+from sv3d_pipe.orbit.denoising_pipeline import OrbitPipeline
 
 CHECK_MINUTES = 5.0
 Echo = Callable[..., None]  # (sentence, err=False), as typer's
@@ -58,7 +58,7 @@ def train(
         settings = {"minutes": CHECK_MINUTES} | settings
     recipe = dataclasses.replace(MINI if pipeline.paints_alpha else SV3D, **settings)
     examples = make_examples(sets[0], pipeline, recipe, accelerator, encoded)
-    if model == "new" and pipeline.knows:
+    if model == "new":
         examples.source.take_units(pipeline.unet.knowledge.units)
     if check:
         return _check(pipeline, examples, recipe, accelerator, echo)
@@ -116,7 +116,7 @@ def _run(trainer: Trainer, monitor: Monitor | None, out: Path, echo: Echo) -> No
 
 
 def _check(
-    pipeline: StableVideo3DPipeline, examples: Examples, recipe: Recipe, accelerator: Accelerator, echo: Echo
+    pipeline: OrbitPipeline, examples: Examples, recipe: Recipe, accelerator: Accelerator, echo: Echo
 ) -> bool:
     """The overfit check, and what came of it in a sentence."""
     if recipe.minutes <= 0:

@@ -6,29 +6,8 @@ import cv2
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from sv3d_pipe.orbit.conditioning import time_ids
-from sv3d_pipe.orbit.mini.knowledge import with_depths
-from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
-
 BACKGROUND_TOLERANCE = 0.06  # largest distance from white, per channel, that still counts as background
 COLORED = 0.5  # alpha from which a pixel's own color is trusted
-
-
-def solid_masks(
-    pipeline: StableVideo3DPipeline,
-    photo: np.ndarray,  # [S, S, 4] in [0, 1], straight alpha
-    angles: tuple[np.ndarray, np.ndarray],  # azimuth, elevation [N] in degrees, the photo's last
-) -> np.ndarray:  # [N, S, S] in [0, 1]
-    """What the solid that a :class:`VolumeDenoiser` sees in the photo covers in each frame.
-
-    How deep it is is uncertain, so where the model guesses, several depths count alike.
-    """
-    poses = time_ids(*angles, cond_aug=0.0)[:, 1:].to(pipeline.unet.device)
-    condition = pipeline.encode_photo(photo.astype(np.float32), float(angles[1][-1]))
-    tokens = condition.token
-    if condition.guess is not None:
-        tokens = with_depths(tokens, condition.guess.possible())
-    return pipeline.unet.silhouettes(condition.latents, poses, tokens).cpu().numpy()
 
 
 def cut_out(

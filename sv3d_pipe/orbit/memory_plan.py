@@ -1,7 +1,4 @@
-"""How an orbit is fitted into memory: what it needs, which ways there are, the fastest that fits.
-
-The constants are counted by ``benchmarks/orbit_memory.py`` on the full-size networks.
-"""
+"""How an orbit is fitted into memory: what it needs, which ways there are, the fastest that fits."""
 
 from __future__ import annotations
 
@@ -10,22 +7,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from diffusers import AutoencoderKL
-from diffusers.utils import is_accelerate_available
 
-from sv3d_pipe.config import OrbitConfig
-from sv3d_pipe.device import free_bytes, give_back, is_out_of_memory, network_dtype
+from sv3d_pipe.device import give_back, is_out_of_memory
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.orbit.store.find import load_pipeline
-from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
-from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
 
-# Feature maps as wide as a network's first level that are alive at its worst moment, per frame.
-UNET_MAPS = 28  # one half of guidance
-DECODE_MAPS = 6
-ENCODE_MAPS = 25  # with the graph for a gradient
 MARGIN = 1.3  # on activations: workspaces of convolutions, and pieces of memory too small to use
-TILE = 32  # latents per side of a tile: 256 px
 GB = 1e9
 
 Result = TypeVar("Result")
@@ -48,24 +34,6 @@ class Load:
     decode: int = 0
     tile: int = 0
     encode: int = 0
-
-    @classmethod
-    def of(cls, pipeline: StableVideo3DPipeline, frames: int, size: int) -> Load:
-        """Of an orbit of ``frames`` pictures ``size`` pixels wide; for small models without a VAE only weights."""
-        unet, vae = pipeline.unet, pipeline.vae
-        weights = _bytes(unet), _bytes(vae), _bytes(pipeline.image_encoder)
-        if not (isinstance(vae, AutoencoderKL) and isinstance(unet, StableVideo3DUNet)):
-            return cls(*weights)
-        factor = 2 ** (len(vae.config.block_out_channels) - 1)
-        latent_map = unet.config.block_out_channels[0] * unet.dtype.itemsize * (size // factor) ** 2
-        pixel = vae.config.block_out_channels[0] * vae.dtype.itemsize
-        return cls(
-            *weights,
-            half=UNET_MAPS * frames * latent_map,
-            decode=DECODE_MAPS * pixel * size**2,
-            tile=DECODE_MAPS * pixel * min(size, TILE * factor) ** 2,
-            encode=ENCODE_MAPS * pixel * size**2,
-        )
 
 
 @dataclass(frozen=True)
@@ -123,71 +91,6 @@ def that_fit(known: tuple[Plan, ...], load: Load, room: int) -> tuple[Plan, ...]
     return known[fitting[0] :] if fitting else known[-1:]
 
 
-def plans(
-    config: OrbitConfig,
-    pipeline: StableVideo3DPipeline,
-    device: str,
-    frames: int,
-    with_gradient: bool = False,
-) -> tuple[Plan, ...]:
-    """How to paint ``frames`` frames: the fastest plan that fits what is free now, then thriftier ones.
-
-    Args:
-        with_gradient: leave room for the gradient of one encoded frame.
-    Raises:
-        UserError: low_vram without the package that moves the models.
-    """
-    load = Load.of(pipeline, frames, frame_size(config, pipeline))
-    if not load.half:  # small models: nothing to win but half of guidance
-        return (Plan(together=False),) if config.low_vram else (Plan(), Plan(together=False))
-    offload = device.startswith("cuda") and is_accelerate_available()
-    if config.low_vram and device.startswith("cuda") and not offload:
-        raise UserError("low_vram needs the package accelerate; install it with `pip install accelerate`.")
-    known = candidates(offload, config.low_vram)
-    room = _room(pipeline, device) - (load.encode if with_gradient else 0)
-    return that_fit(known, load, room)
-
-
-def ready(config: OrbitConfig, device: str) -> StableVideo3DPipeline:
-    """The model of the settings, in the number format and layout of the device, on the device."""
-    pipeline = load_pipeline(config.model, device, network_dtype(config.dtype, device))
-    if device.startswith("cuda") and isinstance(pipeline.unet, StableVideo3DUNet):
-        channels_last(pipeline.unet)
-    if config.compile and pipeline.unet._compiled_call_impl is None:
-        pipeline.unet.compile()
-    return pipeline
-
-
-def channels_last(module: torch.nn.Module, memory_format=torch.channels_last) -> None:
-    """Lay out the weights of all 2D convolutions as a GPU's kernels want them; the others have no such layout."""
-    for layer in module.modules():
-        if isinstance(layer, torch.nn.Conv2d):
-            layer.to(memory_format=memory_format)
-
-
-def frame_size(config: OrbitConfig, pipeline: StableVideo3DPipeline) -> int:
-    """Side of the frames in pixels. Raises UserError if the model cannot paint the size of the settings."""
-    try:
-        return pipeline.frame_size(config.size)
-    except ValueError as error:
-        raise UserError(f"orbit.size {config.size} does not work: {error}.") from None
-
-
-def adopt(pipeline: StableVideo3DPipeline, plan: Plan, device: str) -> None:
-    """Set the pipeline up as planned, whatever it was set up for before."""
-    pipeline.remove_all_hooks()
-    pipeline.guidance_together = plan.together
-    pipeline.frames_per_decode = plan.chunk
-    if isinstance(pipeline.vae, AutoencoderKL):
-        pipeline.vae.use_tiling = plan.tiled
-        pipeline.vae.tile_latent_min_size = TILE
-        pipeline.vae.tile_sample_min_size = TILE * 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
-    if plan.offload:
-        pipeline.enable_model_cpu_offload(device=device)
-    else:
-        pipeline.to(device, silence_dtype_warnings=True)
-
-
 def first_that_fits(
     known: tuple[Plan, ...], attempt: Callable[[Plan], Result], device: str, say: Callable[[str], None]
 ) -> Result:
@@ -212,14 +115,8 @@ def first_that_fits(
     )
 
 
-def _room(pipeline: StableVideo3DPipeline, device: str) -> int:
-    """Bytes for weights and activations: what is free, and what the pipeline's weights take already."""
-    modules = (pipeline.unet, pipeline.vae, pipeline.image_encoder)
-    kind = torch.device(device).type
-    return free_bytes(device) + sum(_bytes(m) for m in modules if m is not None and m.device.type == kind)
-
-
-def _bytes(module: torch.nn.Module | None) -> int:
+def module_bytes(module: torch.nn.Module | None) -> int:
+    """Of weights and buffers; 0 for None."""
     if module is None:
         return 0
     return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))

@@ -1,39 +1,32 @@
-"""The orbit model as a judge of rendered orbits: what score distillation asks it."""
+"""An orbit model as a judge of rendered orbits: what score distillation asks it."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from sv3d_pipe.artifacts import Photo
-from sv3d_pipe.cameras import N_FRAMES
-from sv3d_pipe.config import OrbitConfig
-from sv3d_pipe.orbit.angles import camera_angles
 from sv3d_pipe.orbit.conditioning import edm_scalings, time_ids, triangle_scales
-from sv3d_pipe.orbit.memory_plan import adopt, plans, ready
-from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
-from sv3d_pipe.road.context import Context
+from sv3d_pipe.orbit.denoising_pipeline import OrbitPipeline
 
 
 class OrbitPrior:
-    """One photo's orbit model in EDM form: noisy = clean + sigma * noise.
+    """One photo's orbit model in EDM form, see :class:`sv3d_pipe.contracts.Prior`.
 
     Args:
         pipeline: a loaded orbit model.
-        photo: the photo it is conditioned on.
+        rgba: [P, P, 4] the photo it is conditioned on.
         elevation_deg: from which that was taken.
         size: side of the frames in pixels; 0 is the model's own.
-    Attributes:
-        size: side of the frames that :meth:`encode` takes, in pixels.
+        frames: of an orbit, the photo's last.
     """
 
-    def __init__(self, pipeline: StableVideo3DPipeline, photo: Photo, elevation_deg: float, size: int = 0):
-        self.pipeline = pipeline
+    def __init__(
+        self, pipeline: OrbitPipeline, rgba: np.ndarray, elevation_deg: float, size: int, frames: int
+    ):
+        self.pipeline, self.frames = pipeline, frames
         self.size = pipeline.frame_size(size)
         with torch.no_grad():
-            self.condition = pipeline.encode_photo(
-                photo.rgba.astype(np.float32), elevation_deg, size=self.size
-            )
+            self.condition = pipeline.encode_photo(rgba.astype(np.float32), elevation_deg, size=self.size)
 
     def encode(
         self,
@@ -63,11 +56,3 @@ class OrbitPrior:
         scales = triangle_scales(len(ids), guidance).to(noisy.device) if guidance > 1 else None
         velocity = self.pipeline.predict_velocity(noisy * c_in, c_noise, self.condition, ids, scales)
         return c_skip * noisy + c_out * velocity
-
-
-def load_prior(config: OrbitConfig, photo: Photo, context: Context) -> OrbitPrior:
-    """The prior of the model named in the settings, on the context's device, in its memory."""
-    pipeline = ready(config, context.device)
-    adopt(pipeline, plans(config, pipeline, context.device, N_FRAMES, with_gradient=True)[0], context.device)
-    _, elevation_deg = camera_angles(config, context.seed)
-    return OrbitPrior(pipeline, photo, float(elevation_deg[-1]), config.size)

@@ -18,6 +18,7 @@ from sv3d_pipe.finetune.assembly import make_examples, make_trainer, overfit_che
 from sv3d_pipe.finetune.monitor import Curves, Monitor, held_out, sample
 from sv3d_pipe.finetune.optimizers import make_optimizers
 from sv3d_pipe.finetune.precompute import encode_orbits
+from sv3d_pipe.orbit.mini.pixel_pipeline import MiniPipeline
 from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
 
 
@@ -39,7 +40,7 @@ def test_training_writes_pictures_numbers_and_a_model_that_loads(tmp_path):
         "step_0000000.png",
         "step_0000040.png",
     ]
-    loaded = StableVideo3DPipeline.from_pretrained(tmp_path)
+    loaded = MiniPipeline.from_pretrained(tmp_path)
     assert (loaded.config.steps, loaded.config.guidance) == (1, 1.0)
     weights = dict(loaded.unet.named_parameters())
     for name, average in trainer.average.items():

@@ -11,7 +11,7 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.finetune.depth_training import PhotoFeatures, errors, look_at, train
 from sv3d_pipe.orbit.mini.depth_guess import DepthGuesser
 from sv3d_pipe.orbit.mini.recognizer import SIDE
-from sv3d_pipe.orbit.store.find import load_pipeline
+from sv3d_pipe.orbit.store.load import load_pipeline
 
 
 def toy_photos(count: int) -> PhotoFeatures:

@@ -13,7 +13,7 @@ from sv3d_pipe.finetune.known_views import KnownViews, framed
 from sv3d_pipe.orbit.mini.knowledge import TOKEN, Knowledge
 from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
 from sv3d_pipe.orbit.mini.recognizer import SIDE
-from sv3d_pipe.orbit.store.find import load_pipeline
+from sv3d_pipe.orbit.store.load import load_pipeline
 
 
 def known_views(count: int = 2) -> KnownViews:

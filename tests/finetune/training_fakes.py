@@ -11,8 +11,10 @@ from accelerate import Accelerator
 from sv3d_pipe.finetune.recipe import Recipe
 from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
 from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
+from sv3d_pipe.orbit.mini.pixel_pipeline import MiniPipeline
 from sv3d_pipe.orbit.mini.voxels import frame_axes, project
-from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
+from sv3d_pipe.orbit.schedulers import euler_scheduler
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
 
 sys.path.append(str(Path(__file__).parents[1] / "orbit"))  # sv3d_tiny
 
@@ -81,11 +83,11 @@ def _balls(where, depth, colors, size) -> np.ndarray:
     return picture
 
 
-def toy_pipeline(knows: bool = False) -> StableVideo3DPipeline:
+def toy_pipeline(knows: bool = False) -> MiniPipeline:
     """A very small mini with random weights, always the same."""
     torch.manual_seed(0)
     unet = VolumeDenoiser(size=32, grid=8, channels=(8, 16), width=32, depth=1, knows=knows)
-    return StableVideo3DPipeline(
+    return MiniPipeline(
         vae=PixelCodec(size=32), unet=unet, scheduler=euler_scheduler(), steps=1, guidance=1.0
     )
 

@@ -6,7 +6,9 @@ from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
 from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
-from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
+from sv3d_pipe.orbit.mini.pixel_pipeline import MiniPipeline
+from sv3d_pipe.orbit.schedulers import euler_scheduler
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
 from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
 
 
@@ -26,8 +28,8 @@ class FormulaDenoiser(ModelMixin, ConfigMixin):
         return (self.gain * noisy.tanh() + 0.2 * image + 0.1 * pose + 0.05 * timestep,)
 
 
-def formula_pipeline(size: int = 8) -> StableVideo3DPipeline:
-    pipeline = StableVideo3DPipeline(PixelCodec(size), FormulaDenoiser(), euler_scheduler())
+def formula_pipeline(size: int = 8) -> MiniPipeline:
+    pipeline = MiniPipeline(PixelCodec(size), FormulaDenoiser(), euler_scheduler())
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -7,11 +7,13 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-import sv3d_pipe.orbit.sv3d.diffusion_pipeline as pipeline_module
+import sv3d_pipe.orbit.denoising_pipeline as pipeline_module
+import sv3d_pipe.orbit.sv3d.diffusion_pipeline as sv3d_module
+from sv3d_pipe.orbit.denoising_pipeline import PhotoCondition
 from sv3d_pipe.orbit.sv3d.convert.conversion import to_ours
 from sv3d_pipe.orbit.sv3d.convert.layout import HeadWidths, unet_config
 from sv3d_pipe.orbit.sv3d.convert.names import unet_tensors
-from sv3d_pipe.orbit.sv3d.diffusion_pipeline import PhotoCondition, StableVideo3DPipeline
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
 from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
 
 HEADS = HeadWidths(unet=16, clip=16)
@@ -108,7 +110,7 @@ def run_chain(pipeline: StableVideo3DPipeline, chain: dict[str, torch.Tensor], m
 
     picture = (chain["image"][0].permute(1, 2, 0).numpy() + 1) / 2
     monkeypatch.setattr(pipeline_module, "randn_tensor", drawn)
-    monkeypatch.setattr(pipeline_module, "photo_on_white", lambda rgba, size: picture)
+    monkeypatch.setattr(sv3d_module, "photo_on_white", lambda rgba, size: picture)
     return pipeline(
         np.ones((64, 64, 4), np.float32),
         chain["azimuths_rad"].rad2deg().numpy(),

@@ -4,16 +4,8 @@ import torch
 from safetensors.torch import load_file
 
 from sv3d_pipe.cameras import orbit_angles
-from sv3d_pipe.orbit.conditioning import (
-    as_rgba,
-    clip_pixels,
-    edm_scalings,
-    photo_on_white,
-    pose_radians,
-    sinusoid,
-    time_ids,
-    triangle_scales,
-)
+from sv3d_pipe.orbit.conditioning import as_rgba, edm_scalings, pose_radians, time_ids, triangle_scales
+from sv3d_pipe.orbit.sv3d.photo_input import clip_pixels, photo_on_white, sinusoid
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from sv3d_tiny import HEADS, load, numbers, weights
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.orbit.conditioning import sinusoid
 from sv3d_pipe.orbit.sv3d.convert import conversion as convert_module
 from sv3d_pipe.orbit.sv3d.convert import to_file, to_folder
 from sv3d_pipe.orbit.sv3d.convert.checkpoint import SvdAsSv3d
 from sv3d_pipe.orbit.sv3d.convert.layout import UNET, UNUSED, unet_config
+from sv3d_pipe.orbit.sv3d.photo_input import sinusoid
 
 
 @pytest.fixture

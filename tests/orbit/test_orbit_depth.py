@@ -8,9 +8,8 @@ from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.orbit.mini.depth_guess import Guess
 from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
 from sv3d_pipe.orbit.mini.recognizer import LIMIT, SIDE, Convolution, Units, look
-from sv3d_pipe.orbit.paint import paint_frames
-from sv3d_pipe.orbit.prior import load_prior
-from sv3d_pipe.orbit.store.find import load_pipeline
+from sv3d_pipe.orbit.paint import load_prior, paint_frames
+from sv3d_pipe.orbit.store.load import load_pipeline
 from sv3d_pipe.road.context import Context
 
 

@@ -14,10 +14,12 @@ from typer.testing import CliRunner
 
 from sv3d_pipe.cli import app
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.orbit import cache, convert
+from sv3d_pipe.orbit.store import cache
 from sv3d_pipe.orbit.store.download import download
-from sv3d_pipe.orbit.store.find import find_model, identity, list_models, load_pipeline
+from sv3d_pipe.orbit.store.find import find_model, identity, list_models
 from sv3d_pipe.orbit.store.known import MODELS
+from sv3d_pipe.orbit.store.load import load_pipeline
+from sv3d_pipe.orbit.sv3d import convert
 
 FILE = "sv3d_p.safetensors"
 Disk = namedtuple("Disk", "total used free")

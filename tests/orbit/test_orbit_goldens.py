@@ -12,7 +12,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from sv3d_tiny import build_unet, load, loop_error, numbers, part, run_chain, unet_error
 
-from sv3d_pipe.orbit.conditioning import as_rgba, clip_pixels, photo_on_white
+from sv3d_pipe.orbit.conditioning import as_rgba
+from sv3d_pipe.orbit.sv3d.photo_input import clip_pixels, photo_on_white
 
 UNET, VAE, CLIP, LATENTS = 2e-5, 2e-5, 2e-6, 2e-4  # a wrong norm constant is above the first
 

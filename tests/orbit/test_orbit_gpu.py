@@ -10,9 +10,10 @@ from orbit_fakes import half_disc, vae_pipeline
 from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.device import give_back
-from sv3d_pipe.orbit import memory_plan as plan_module
-from sv3d_pipe.orbit.memory_plan import Plan, adopt, channels_last
+from sv3d_pipe.orbit.memory_plan import Plan
 from sv3d_pipe.orbit.paint import paint
+from sv3d_pipe.orbit.sv3d import sv3d_painter
+from sv3d_pipe.orbit.sv3d.sv3d_painter import channels_last
 from sv3d_pipe.road.context import Context
 
 pytestmark = [
@@ -49,7 +50,7 @@ def latents(pipeline, **settings) -> torch.Tensor:
 def test_the_same_latents_as_on_the_cpu(pose):
     pipeline = vae_pipeline(pose)
     here = latents(pipeline)
-    adopt(pipeline, Plan(), "cuda")
+    pipeline.adopt(Plan(), "cuda")
     torch.testing.assert_close(latents(pipeline), here, rtol=1e-3, atol=2e-3)
     channels_last(pipeline.unet)
     torch.testing.assert_close(latents(pipeline), here, rtol=1e-3, atol=2e-3)
@@ -58,9 +59,9 @@ def test_the_same_latents_as_on_the_cpu(pose):
 def test_the_thriftiest_way_is_the_same_and_holds_one_model_at_a_time():
     pytest.importorskip("accelerate")
     pipeline = vae_pipeline(pose=True)
-    adopt(pipeline, Plan(), "cuda")
+    pipeline.adopt(Plan(), "cuda")
     fast = latents(pipeline)
-    adopt(pipeline, Plan(together=False, offload=True, chunk=1), "cuda")
+    pipeline.adopt(Plan(together=False, offload=True, chunk=1), "cuda")
     devices = []
     pipeline.vae.decoder.register_forward_pre_hook(lambda *_: devices.append(pipeline.unet.device.type))
     thrifty = latents(pipeline)
@@ -73,7 +74,8 @@ def test_the_thriftiest_way_is_the_same_and_holds_one_model_at_a_time():
 
 def test_a_seed_gives_one_result_on_a_device(monkeypatch):
     monkeypatch.setattr(
-        plan_module, "load_pipeline", lambda name, device, dtype: vae_pipeline(pose=True).to(device)
+        "sv3d_pipe.orbit.store.load.load_pipeline",
+        lambda name, device, dtype: vae_pipeline(pose=True).to(device),
     )
     config = OrbitConfig(model="tiny", steps=2, guidance=2.5, dtype="float32")
     a, b = (paint(config, Photo(half_disc(64)), Context("cuda"))[0].rgba for _ in range(2))
@@ -90,12 +92,12 @@ def reserved(config: OrbitConfig) -> int:
 def test_where_memory_is_capped_the_next_plan_is_taken(monkeypatch):
     """The cap lies between what the two ways of guidance reserve; the plan's estimate does not see it."""
     pipeline = vae_pipeline(pose=True).to("cuda")
-    monkeypatch.setattr(plan_module, "load_pipeline", lambda name, device, dtype: pipeline)
+    monkeypatch.setattr("sv3d_pipe.orbit.store.load.load_pipeline", lambda name, device, dtype: pipeline)
     settings = {"model": "tiny", "steps": 1, "guidance": 2.5, "dtype": "float32", "size": 512}
     # Guidance alone shall differ between the plans, so the VAE decodes one frame at a time in all.
     known = (Plan(chunk=1), Plan(together=False, chunk=1))
     monkeypatch.setattr(
-        plan_module, "candidates", lambda offload, low_vram=False: known[1:] if low_vram else known
+        sv3d_painter, "candidates", lambda offload, low_vram=False: known[1:] if low_vram else known
     )
     fast, thrifty = (reserved(OrbitConfig(**settings, low_vram=low)) for low in (False, True))
     assert thrifty < 0.8 * fast

@@ -5,11 +5,11 @@ import torch
 from orbit_fakes import half_disc
 
 from sv3d_pipe.cameras import orbit_angles
-from sv3d_pipe.orbit.masks import solid_masks
 from sv3d_pipe.orbit.mini.denoiser import SOLID, VolumeDenoiser
 from sv3d_pipe.orbit.mini.knowledge import TOKEN, Knowledge, knowledge_token, stretch, with_depths
+from sv3d_pipe.orbit.mini.mini_painter import solid_masks
 from sv3d_pipe.orbit.mini.voxels import CAMERA_DISTANCE, FOCAL, voxel_centers
-from sv3d_pipe.orbit.store.find import load_pipeline
+from sv3d_pipe.orbit.store.load import load_pipeline
 
 
 def tiny(knows: bool = True) -> VolumeDenoiser:

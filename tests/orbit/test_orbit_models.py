@@ -11,8 +11,11 @@ import torch
 from orbit_fakes import formula_pipeline
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.orbit import cache, convert, models
-from sv3d_pipe.orbit.store.find import find_model, identity, list_models, load_pipeline
+from sv3d_pipe.orbit.store import cache, load
+from sv3d_pipe.orbit.store import find as models
+from sv3d_pipe.orbit.store.find import find_model, identity, list_models
+from sv3d_pipe.orbit.store.load import load_pipeline
+from sv3d_pipe.orbit.sv3d import convert
 
 
 @pytest.fixture(autouse=True)
@@ -255,7 +258,7 @@ def test_slow_work_is_shown_and_a_program_without_stderr_is_left_alone(stderr, p
 
 
 def test_the_vae_stays_in_float32(tiny_folder):
-    assert models.load_pipeline(str(tiny_folder), "cpu").unet.dtype == torch.float32
+    assert load.load_pipeline(str(tiny_folder), "cpu").unet.dtype == torch.float32
     pipeline = load_pipeline(str(tiny_folder), "cpu", "bfloat16")
     assert {p.dtype for p in pipeline.unet.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in pipeline.image_encoder.parameters()} == {torch.bfloat16}

@@ -7,7 +7,7 @@ from diffusers.models.resnet import ResnetBlock2D, TemporalResnetBlock
 from sv3d_tiny import loop_error, numbers, part, run_chain, unet_error
 from test_orbit_goldens import LATENTS, UNET, VAE
 
-import sv3d_pipe.orbit.sv3d.diffusion_pipeline as pipeline_module
+import sv3d_pipe.orbit.denoising_pipeline as pipeline_module
 
 
 @pytest.mark.parametrize("case", ["a", "b"])

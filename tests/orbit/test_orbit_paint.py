@@ -9,11 +9,13 @@ from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.evaluate.picture_scores import psnr
+from sv3d_pipe.orbit.denoising_pipeline import OrbitPipeline
 from sv3d_pipe.orbit.masks import crisp, cut_from_white, cut_out
 from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
 from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
+from sv3d_pipe.orbit.mini.pixel_pipeline import MiniPipeline
 from sv3d_pipe.orbit.paint import paint
-from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
+from sv3d_pipe.orbit.schedulers import euler_scheduler
 from sv3d_pipe.pictures import on_white, resize_rgba
 from sv3d_pipe.road.context import Context
 
@@ -79,8 +81,8 @@ def test_bar_moves_once_per_step(model):
 
 
 def test_models_without_pose_get_a_static_orbit_and_say_so(model, monkeypatch):
-    monkeypatch.setattr(StableVideo3DPipeline, "takes_pose", property(lambda self: False))
-    monkeypatch.setattr(StableVideo3DPipeline, "predict_velocity", lambda self, scaled, *rest: scaled)
+    monkeypatch.setattr(MiniPipeline, "takes_pose", False)
+    monkeypatch.setattr(OrbitPipeline, "predict_velocity", lambda self, scaled, *rest: scaled)
     context = Context()
     views, metrics = paint(OrbitConfig(model=model, steps=2), Photo(half_disc()), context)
     assert metrics["kind"] == "static" and "static" in context.warnings[0]
@@ -94,7 +96,7 @@ def test_too_few_steps_are_told_for_models_with_a_vae(model, monkeypatch):
     quiet, told = Context(), Context()
     paint(OrbitConfig(model=model, steps=1), Photo(half_disc()), quiet)
     monkeypatch.setattr(
-        "sv3d_pipe.orbit.memory_plan.load_pipeline", lambda name, device, dtype: vae_pipeline(pose=True)
+        "sv3d_pipe.orbit.store.load.load_pipeline", lambda name, device, dtype: vae_pipeline(pose=True)
     )
     paint(OrbitConfig(model="tiny", steps=1, guidance=1.0), Photo(half_disc()), told)
     assert not quiet.warnings
@@ -103,7 +105,7 @@ def test_too_few_steps_are_told_for_models_with_a_vae(model, monkeypatch):
 
 def test_the_bar_of_a_model_with_a_vae_shows_the_noise_and_decodes_nothing(monkeypatch):
     bar, pipeline, decoded = CountingBar(), vae_pipeline(), []
-    monkeypatch.setattr("sv3d_pipe.orbit.memory_plan.load_pipeline", lambda name, device, dtype: pipeline)
+    monkeypatch.setattr("sv3d_pipe.orbit.store.load.load_pipeline", lambda name, device, dtype: pipeline)
     pipeline.vae.decoder.register_forward_pre_hook(lambda module, args: decoded.append(len(args[0])))
     config = OrbitConfig(model="tiny", steps=3, guidance=1.0)
     paint(config, Photo(half_disc()), Context(bar=lambda title, total: bar))
@@ -113,13 +115,13 @@ def test_the_bar_of_a_model_with_a_vae_shows_the_noise_and_decodes_nothing(monke
 
 def test_angles_of_the_settings_reach_cameras_and_model(model, monkeypatch):
     told = []
-    ask = StableVideo3DPipeline.predict_velocity
+    ask = OrbitPipeline.predict_velocity
 
     def listen(self, scaled, timestep, photo, ids, scales):
         told.append(ids)
         return ask(self, scaled, timestep, photo, ids, scales)
 
-    monkeypatch.setattr(StableVideo3DPipeline, "predict_velocity", listen)
+    monkeypatch.setattr(OrbitPipeline, "predict_velocity", listen)
     config = OrbitConfig(model=model, steps=1, azimuths="30,150,270", elevations="0,20,-10")
     views, metrics = paint(config, Photo(half_disc()), Context())
     np.testing.assert_allclose(views.cameras.c2w, orbit([120, 240, 0], [0, 20, -10]).c2w, atol=1e-6)
@@ -148,7 +150,7 @@ def test_solver_of_the_settings_is_used(model, solver):
 
 def test_frames_painted_on_white_get_an_alpha_and_the_photo_keeps_its_own(monkeypatch):
     monkeypatch.setattr(
-        "sv3d_pipe.orbit.memory_plan.load_pipeline", lambda name, device, dtype: vae_pipeline()
+        "sv3d_pipe.orbit.store.load.load_pipeline", lambda name, device, dtype: vae_pipeline()
     )
     photo = Photo(half_disc(32))
     views, metrics = paint(OrbitConfig(model="tiny", steps=1, guidance=1.0), photo, Context())
@@ -228,7 +230,7 @@ def test_one_step_of_a_volume_model_is_cut_out_of_one_solid(tmp_path, monkeypatc
 
     monkeypatch.setattr(VolumeDenoiser, "silhouettes", silhouettes)
     unet = VolumeDenoiser(size=16, grid=16, channels=(8, 16), width=32, depth=1, heads=2, ray_samples=8)
-    StableVideo3DPipeline(PixelCodec(16), unet, euler_scheduler()).save_pretrained(tmp_path / "model")
+    MiniPipeline(PixelCodec(16), unet, euler_scheduler()).save_pretrained(tmp_path / "model")
     config = OrbitConfig(model=str(tmp_path / "model"), steps=1, guidance=1.0, elevation_deg=20.0)
     views, _ = paint(config, Photo(half_disc(32)), Context())
     assert (views.rgba[:-1, ..., 3] == 0.25).all()

@@ -9,7 +9,9 @@ from PIL import Image
 
 from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
 from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
-from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
+from sv3d_pipe.orbit.mini.pixel_pipeline import MiniPipeline
+from sv3d_pipe.orbit.schedulers import euler_scheduler
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
 from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
 from sv3d_pipe.pictures import resize_rgba
 
@@ -18,12 +20,12 @@ def seeded(n: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(n)
 
 
-def tiny_volume_pipeline() -> StableVideo3DPipeline:
+def tiny_volume_pipeline() -> MiniPipeline:
     torch.manual_seed(0)
     denoiser = VolumeDenoiser(
         size=16, grid=16, channels=(8, 16), width=32, depth=1, heads=2, ray_samples=8
     ).eval()
-    pipeline = StableVideo3DPipeline(PixelCodec(16), denoiser, euler_scheduler())
+    pipeline = MiniPipeline(PixelCodec(16), denoiser, euler_scheduler())
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -128,7 +130,7 @@ def test_a_models_own_steps_and_guidance_are_kept(tmp_path):
     assert (pipeline.config.steps, pipeline.config.guidance) == (50, 2.5)
     pipeline.register_to_config(steps=3, guidance=1.0)
     pipeline.save_pretrained(tmp_path)
-    loaded = StableVideo3DPipeline.from_pretrained(tmp_path, low_cpu_mem_usage=False)
+    loaded = MiniPipeline.from_pretrained(tmp_path, low_cpu_mem_usage=False)
     loaded.set_progress_bar_config(disable=True)
     own = loaded(half_disc(), generator=seeded()).frames
     given = pipeline(half_disc(), num_inference_steps=3, max_guidance_scale=1.0, generator=seeded()).frames
@@ -140,9 +142,9 @@ def test_a_models_own_steps_and_guidance_are_kept(tmp_path):
 def test_save_and_load(tmp_path, build):
     pipeline = build()
     pipeline.save_pretrained(tmp_path)
-    loaded = StableVideo3DPipeline.from_pretrained(tmp_path, use_safetensors=True, low_cpu_mem_usage=False)
+    loaded = MiniPipeline.from_pretrained(tmp_path, use_safetensors=True, low_cpu_mem_usage=False)
     loaded.set_progress_bar_config(disable=True)
-    assert loaded.image_encoder is None and loaded.size == pipeline.size
+    assert loaded.depth is None and loaded.size == pipeline.size
     assert dict(loaded.scheduler.config)["sigma_max"] == 700.0
     call = {"num_inference_steps": 2, "azimuth_deg": np.array([90.0, 0.0])}
     before, after = (p(half_disc(), generator=seeded(), **call).frames for p in (pipeline, loaded))
@@ -157,7 +159,7 @@ def test_loading_needs_neither_transformers_nor_accelerate(tmp_path):
         "hidden, find = ('transformers', 'accelerate', 'peft'), importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *rest: None if name in hidden else find(name, *rest)\n"
         "sys.modules.update(dict.fromkeys(hidden))\n"
-        "from sv3d_pipe.orbit.store.find import load_pipeline\n"
+        "from sv3d_pipe.orbit.store.load import load_pipeline\n"
         f"print(load_pipeline({str(tmp_path)!r}, 'cpu').size)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)

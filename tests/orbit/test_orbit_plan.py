@@ -10,9 +10,12 @@ from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.device import free_bytes, is_out_of_memory, network_dtype
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.orbit import memory_plan as plan_module
-from sv3d_pipe.orbit.memory_plan import Load, Plan, adopt, candidates, first_that_fits, plans, that_fit
-from sv3d_pipe.orbit.paint import paint
-from sv3d_pipe.orbit.prior import load_prior
+from sv3d_pipe.orbit.memory_plan import Load, Plan, candidates, first_that_fits, that_fit
+from sv3d_pipe.orbit.mini.mini_painter import MiniPainter
+from sv3d_pipe.orbit.paint import load_prior, paint
+from sv3d_pipe.orbit.store.load import load_model
+from sv3d_pipe.orbit.sv3d import sv3d_painter
+from sv3d_pipe.orbit.sv3d.sv3d_painter import SV3DPainter, load_of
 from sv3d_pipe.road.context import Context
 
 GB = 10**9
@@ -42,11 +45,10 @@ def out_of_memory(*_, **__):
 
 def test_load_of_a_small_model_by_hand():
     pipeline = vae_pipeline()
-    load = Load.of(pipeline, frames=5, size=96)
+    load = load_of(pipeline, frames=5, size=96)
     assert load.unet == 4 * sum(p.numel() for p in pipeline.unet.parameters())
     assert load.half == 28 * 5 * 12 * 12 * 64 * 4  # latents of 12 x 12, 64 channels of four bytes
     assert load.decode == load.tile == 6 * 96 * 96 * 8 * 4  # smaller than a tile
-    assert Load.of(formula_pipeline(), 21, 8) == Load(unet=4, vae=4, encoder=0)
 
 
 def test_peak_by_hand():
@@ -82,32 +84,44 @@ def test_the_fastest_plan_that_fits_comes_first_and_the_thriftiest_is_always_lef
 
 
 def test_plans_follow_the_free_memory(monkeypatch):
-    pipeline, config = vae_pipeline(), OrbitConfig(model="tiny")
+    pipeline = vae_pipeline()
+    painter = SV3DPainter(pipeline)
+    plans = painter.plans
+    config, thrifty = (
+        painter.settled(OrbitConfig(model="tiny", low_vram=low_vram)) for low_vram in (False, True)
+    )
     free = {}
-    monkeypatch.setattr(plan_module, "free_bytes", lambda device: free["bytes"])
-    load = Load.of(pipeline, 21, 64)
+    monkeypatch.setattr(sv3d_painter, "free_bytes", lambda device: free["bytes"])
+    load = load_of(pipeline, 21, 64)
     free["bytes"] = 10 * GB
-    assert plans(config, pipeline, "cpu", 21) == candidates(offload=False)
+    assert plans(config, "cpu", 21) == candidates(offload=False)
     free["bytes"] = int(1.3 * 2 * load.half) + 1  # the weights are in memory already
-    assert plans(config, pipeline, "cpu", 21)[0].together
+    assert plans(config, "cpu", 21)[0].together
     free["bytes"] = int(1.3 * 2 * load.half) - 1
-    assert not plans(config, pipeline, "cpu", 21)[0].together
-    assert not plans(OrbitConfig(low_vram=True), pipeline, "cpu", 21)[0].together
+    assert not plans(config, "cpu", 21)[0].together
+    assert not plans(thrifty, "cpu", 21)[0].together
     free["bytes"] = int(1.3 * 2 * load.half) + load.encode - 1
-    assert not plans(config, pipeline, "cpu", 21, with_gradient=True)[0].together
+    assert not plans(config, "cpu", 21, with_gradient=True)[0].together
 
 
 def test_low_vram_without_accelerate_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(plan_module, "is_accelerate_available", lambda: False)
-    monkeypatch.setattr(plan_module, "free_bytes", lambda device: 10 * GB)
-    assert not any(p.offload for p in plans(OrbitConfig(), vae_pipeline(), "cuda", 21))
+    monkeypatch.setattr(sv3d_painter, "is_accelerate_available", lambda: False)
+    monkeypatch.setattr(sv3d_painter, "free_bytes", lambda device: 10 * GB)
+    painter = SV3DPainter(vae_pipeline())
+    assert not any(p.offload for p in painter.plans(OrbitConfig(size=64), "cuda", 21))
     with pytest.raises(UserError, match="pip install accelerate"):
-        plans(OrbitConfig(low_vram=True), vae_pipeline(), "cuda", 21)
+        painter.plans(OrbitConfig(size=64, low_vram=True), "cuda", 21)
+
+
+def test_mini_has_but_half_of_guidance_to_win():
+    plans = MiniPainter(formula_pipeline()).plans
+    assert plans(OrbitConfig(), "cpu", 21) == (Plan(), Plan(together=False))
+    assert plans(OrbitConfig(low_vram=True), "cpu", 21) == (Plan(together=False),)
 
 
 def test_adopt_sets_up_and_takes_back():
     pipeline = vae_pipeline()
-    adopt(pipeline, Plan(together=False, chunk=1, tiled=True), "cpu")
+    pipeline.adopt(Plan(together=False, chunk=1, tiled=True), "cpu")
     assert not pipeline.guidance_together and pipeline.frames_per_decode == 1
     latents = torch.randn((1, 4, 64, 64), generator=torch.Generator().manual_seed(0))
     calls = []
@@ -117,7 +131,7 @@ def test_adopt_sets_up_and_takes_back():
     with torch.no_grad():
         tiled = pipeline.decode_frames(latents)
         assert len(calls) == 9 and max(calls) == 32
-        adopt(pipeline, Plan(), "cpu")
+        pipeline.adopt(Plan(), "cpu")
         hook.remove()
         whole = pipeline.decode_frames(latents)
     assert pipeline.guidance_together and pipeline.frames_per_decode == 4
@@ -128,12 +142,12 @@ def test_offloaded_modules_wait_for_each_other_and_paint_the_same():
     pytest.importorskip("accelerate")
     pipeline = vae_pipeline()
     call = {"azimuth_deg": np.array([90.0, 0.0]), "num_inference_steps": 1}
-    adopt(pipeline, Plan(offload=True), "cpu")
+    pipeline.adopt(Plan(offload=True), "cpu")
     hooks = {name: pipeline.components[name]._hf_hook for name in ("image_encoder", "unet", "vae")}
     assert hooks["vae"].prev_module_hook.model is pipeline.unet  # which leaves when the VAE is asked to work
     assert hooks["unet"].prev_module_hook.model is pipeline.image_encoder
     frames = pipeline(half_disc(), generator=torch.Generator().manual_seed(0), **call).frames
-    adopt(pipeline, Plan(), "cpu")
+    pipeline.adopt(Plan(), "cpu")
     assert not hasattr(pipeline.unet, "_hf_hook")
     again = pipeline(half_disc(), generator=torch.Generator().manual_seed(0), **call).frames
     np.testing.assert_array_equal(frames, again)
@@ -203,7 +217,9 @@ def test_paint_tries_again_with_the_same_random_numbers(tmp_path, monkeypatch):
 
 
 def test_paint_says_its_plan_in_one_line(monkeypatch):
-    monkeypatch.setattr(plan_module, "load_pipeline", lambda name, device, dtype: vae_pipeline())
+    monkeypatch.setattr(
+        "sv3d_pipe.orbit.store.load.load_pipeline", lambda name, device, dtype: vae_pipeline()
+    )
     said = []
     context = Context(say=said.append)
     views, metrics = paint(
@@ -217,7 +233,7 @@ def test_paint_says_its_plan_in_one_line(monkeypatch):
 
 def test_prior_shares_plan_and_size(monkeypatch):
     pipeline = vae_pipeline()
-    monkeypatch.setattr(plan_module, "load_pipeline", lambda name, device, dtype: pipeline)
+    monkeypatch.setattr("sv3d_pipe.orbit.store.load.load_pipeline", lambda name, device, dtype: pipeline)
     prior = load_prior(OrbitConfig(model="tiny", size=32, low_vram=True), Photo(half_disc()), Context())
     assert prior.size == 32 and prior.condition.latents.shape == (1, 4, 4, 4)
     assert not pipeline.guidance_together and pipeline.frames_per_decode == 1
@@ -246,21 +262,21 @@ def test_compile_is_asked_for_once(monkeypatch):
         compiled.append(True)
         pipeline.unet._compiled_call_impl = pipeline.unet._call_impl
 
-    monkeypatch.setattr(plan_module, "load_pipeline", lambda name, device, dtype: pipeline)
+    monkeypatch.setattr("sv3d_pipe.orbit.store.load.load_pipeline", lambda name, device, dtype: pipeline)
     monkeypatch.setattr(pipeline.unet, "compile", compile)
-    plan_module.ready(OrbitConfig(), "cpu")
+    load_model(OrbitConfig(), "cpu")
     assert not compiled
     for _ in range(2):
-        plan_module.ready(OrbitConfig(compile=True), "cpu")
+        load_model(OrbitConfig(compile=True), "cpu")
     assert compiled == [True]
 
 
 def test_channels_last_is_the_same_network(monkeypatch):
     pipeline = vae_pipeline(pose=True)
-    monkeypatch.setattr(plan_module, "load_pipeline", lambda name, device, dtype: pipeline)
+    monkeypatch.setattr("sv3d_pipe.orbit.store.load.load_pipeline", lambda name, device, dtype: pipeline)
     call = {"azimuth_deg": np.array([90.0, 0.0]), "num_inference_steps": 1, "output_type": "latent"}
     before = pipeline(half_disc(), generator=torch.Generator().manual_seed(0), **call).frames
-    plan_module.ready(OrbitConfig(), "cuda")
+    load_model(OrbitConfig(), "cuda")
     assert pipeline.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     after = pipeline(half_disc(), generator=torch.Generator().manual_seed(0), **call).frames
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)

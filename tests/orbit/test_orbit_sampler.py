@@ -4,12 +4,10 @@ import torch
 from orbit_fakes import FormulaDenoiser, formula_pipeline, half_disc
 from safetensors.torch import load_file
 
-from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.cameras import orbit_angles
 from sv3d_pipe.orbit.conditioning import edm_scalings
 from sv3d_pipe.orbit.prior import OrbitPrior
-from sv3d_pipe.orbit.sv3d.diffusion_pipeline import euler_scheduler
-from sv3d_pipe.orbit.sv3d.schedulers import dpm_scheduler
+from sv3d_pipe.orbit.schedulers import dpm_scheduler, euler_scheduler
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +114,7 @@ def test_image_latent_is_not_scaled_by_the_noise_level():
 def test_prior_denoises_by_the_same_formula():
     pipeline, photo = formula_pipeline(), half_disc()
     azimuth_deg, elevation_deg = orbit_angles("static", 10.0, n_frames=5)
-    prior = OrbitPrior(pipeline, Photo(photo), 10.0)
+    prior = OrbitPrior(pipeline, photo, 10.0, 0, 5)
     noisy = torch.randn((5, 4, 8, 8), generator=torch.Generator().manual_seed(1)) * 3
     ours = prior.denoise(noisy, 2.5, azimuth_deg, elevation_deg, guidance=2.0)
     polar = torch.from_numpy(np.radians(90 - elevation_deg))
@@ -127,7 +125,7 @@ def test_prior_denoises_by_the_same_formula():
 
 
 def test_prior_encodes_with_gradients():
-    prior = OrbitPrior(formula_pipeline(), Photo(half_disc()), 10.0)
+    prior = OrbitPrior(formula_pipeline(), half_disc(), 10.0, 0, 2)
     rgba = torch.rand((2, prior.size, prior.size, 4), requires_grad=True)
     latents = prior.encode(rgba)
     assert latents.shape == (2, 4, 8, 8)

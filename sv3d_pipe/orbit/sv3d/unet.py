@@ -8,7 +8,7 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.models.resnet import ResnetBlock2D, TemporalResnetBlock
 
-from sv3d_pipe.orbit.conditioning import sinusoid
+from sv3d_pipe.orbit.sv3d.photo_input import sinusoid
 
 RESIDUAL_EPS = 1e-5  # in every residual block (sgm: video_model.py); diffusers builds some with 1e-6
 

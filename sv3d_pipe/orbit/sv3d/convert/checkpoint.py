@@ -10,8 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.orbit.conditioning import sinusoid
 from sv3d_pipe.orbit.sv3d.convert.layout import DECODER, ENCODER, NUMBER_WIDTH, P_WIDTH, SVD_ENCODER, UNET
+from sv3d_pipe.orbit.sv3d.photo_input import sinusoid
 
 REOPEN_BYTES = 2**29  # pages of a mapped file count as memory until it is closed
 PICKLES = (b"\x80", b"PK\x03\x04")  # torch.save before and after version 1.6

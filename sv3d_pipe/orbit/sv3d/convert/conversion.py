@@ -240,7 +240,8 @@ def _read(source: TensorSource, tensor: Tensor, module: Module) -> torch.Tensor:
 
 def _write_settings(modules: dict[str, Module], folder: Path) -> None:
     """model_index.json and every module's config, so that the pipeline can be loaded."""
-    from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline, euler_scheduler
+    from sv3d_pipe.orbit.schedulers import euler_scheduler
+    from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
 
     networks = {name: module.network for name, module in modules.items()}
     pipeline = StableVideo3DPipeline(scheduler=euler_scheduler(), **networks)

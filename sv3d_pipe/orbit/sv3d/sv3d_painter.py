@@ -1,0 +1,101 @@
+"""SV3D as an orbit model: how much memory it needs, what the user should know, alpha for frames on white.
+
+The constants are counted by ``benchmarks/orbit_memory.py`` on the full-size networks.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from diffusers.utils import is_accelerate_available
+
+from sv3d_pipe.artifacts import Photo
+from sv3d_pipe.config import OrbitConfig
+from sv3d_pipe.device import free_bytes
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.orbit.denoising_pipeline import OrbitOutput
+from sv3d_pipe.orbit.masks import crisp, cut_from_white
+from sv3d_pipe.orbit.memory_plan import Load, Plan, candidates, module_bytes, that_fit
+from sv3d_pipe.orbit.model import Angles
+from sv3d_pipe.orbit.painter import Painter
+from sv3d_pipe.orbit.sv3d.diffusion_pipeline import TILE, StableVideo3DPipeline
+from sv3d_pipe.road.context import Context
+
+# Feature maps as wide as a network's first level that are alive at its worst moment, per frame.
+UNET_MAPS = 28  # one half of guidance
+DECODE_MAPS = 6
+ENCODE_MAPS = 25  # with the graph for a gradient
+FEW_STEPS = 12  # fewer are enough only for models trained to need few, which SV3D's are not
+
+
+class SV3DPainter(Painter):
+    """A :class:`StableVideo3DPipeline` as an orbit model."""
+
+    pipeline: StableVideo3DPipeline
+
+    def plans(
+        self, config: OrbitConfig, device: str, frames: int, with_gradient: bool = False
+    ) -> tuple[Plan, ...]:
+        """Raises UserError for low_vram without the package that moves the models."""
+        load = load_of(self.pipeline, frames, config.size)
+        offload = device.startswith("cuda") and is_accelerate_available()
+        if config.low_vram and device.startswith("cuda") and not offload:
+            raise UserError(
+                "low_vram needs the package accelerate; install it with `pip install accelerate`."
+            )
+        room = room_for(self.pipeline, device) - (load.encode if with_gradient else 0)
+        return that_fit(candidates(offload, config.low_vram), load, room)
+
+    def brief(self, config: OrbitConfig, plan: Plan, context: Context) -> None:
+        dtype = str(self.pipeline.unet.dtype).removeprefix("torch.")
+        context.say(f"Plan: UNet in {dtype} on {context.device}, {plan}.")
+        if config.steps < FEW_STEPS:
+            few = "1 sampling step is" if config.steps == 1 else f"{config.steps} sampling steps are"
+            context.warn(
+                f"{few} too few for {self.name}; use orbit.steps=50, or 20 with orbit.solver=dpm, "
+                "and orbit.guidance=2.5."
+            )
+
+    def progress(self, timestep: torch.Tensor, denoised: torch.Tensor, target: np.ndarray) -> str:
+        return f"noise {math.exp(4 * float(timestep)):.3g}"  # decoding would take longer than the step
+
+    def cut_out(self, output: OrbitOutput) -> np.ndarray:
+        return np.stack([cut_from_white(frame) for frame in output.frames])
+
+    def solid(self, rgba: np.ndarray, photo: Photo, angles: Angles, config: OrbitConfig) -> np.ndarray:
+        return crisp(rgba)
+
+
+def load_of(pipeline: StableVideo3DPipeline, frames: int, size: int) -> Load:
+    """What an orbit of ``frames`` pictures ``size`` pixels wide asks of memory."""
+    unet, vae = pipeline.unet, pipeline.vae
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    latent_map = unet.config.block_out_channels[0] * unet.dtype.itemsize * (size // factor) ** 2
+    pixel = vae.config.block_out_channels[0] * vae.dtype.itemsize
+    return Load(
+        module_bytes(unet),
+        module_bytes(vae),
+        module_bytes(pipeline.image_encoder),
+        half=UNET_MAPS * frames * latent_map,
+        decode=DECODE_MAPS * pixel * size**2,
+        tile=DECODE_MAPS * pixel * min(size, TILE * factor) ** 2,
+        encode=ENCODE_MAPS * pixel * size**2,
+    )
+
+
+def room_for(pipeline: StableVideo3DPipeline, device: str) -> int:
+    """Bytes for weights and activations: what is free, and what the pipeline's weights take already."""
+    modules = (pipeline.unet, pipeline.vae, pipeline.image_encoder)
+    kind = torch.device(device).type
+    return free_bytes(device) + sum(
+        module_bytes(m) for m in modules if m is not None and m.device.type == kind
+    )
+
+
+def channels_last(module: torch.nn.Module, memory_format=torch.channels_last) -> None:
+    """Lay out the weights of all 2D convolutions as a GPU's kernels want them; the others have no such layout."""
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.to(memory_format=memory_format)

@@ -20,6 +20,7 @@ from sv3d_pipe.artifacts import Views
 from sv3d_pipe.config import Config
 from sv3d_pipe.evaluate.protocol_a import protocol_a
 from sv3d_pipe.evaluate.truth import Angles, find_objects, place, true_views
+from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.nerf.fit_field import fit_field
 from sv3d_pipe.refine.fit_mesh import refine_mesh
 from sv3d_pipe.road.context import Context
@@ -100,7 +101,12 @@ def measure(path: Path, config: Config, size: int) -> dict:
         if not case.falloff:  # cases that differ in refinement only share the field
             field = fit_field(config.nerf, spoiled(views, case, np.random.default_rng(0)), Context())[0]
         given = spoiled(views, case, np.random.default_rng(0))
-        mesh = refine_mesh(replace(config.refine, view_falloff=case.falloff), field, given, Context())[0]
+        mesh = refine_mesh(
+            replace(config.refine, view_falloff=case.falloff),
+            RadianceField.from_field(field),
+            given,
+            Context(),
+        )[0]
         stages = {"nerf": field.mesh, "refine": mesh}
         row[case.name] = {k: protocol_a((obj.vertices, obj.faces), m) for k, m in stages.items()}
     return row

@@ -38,6 +38,7 @@ from sv3d_pipe.artifacts import Field
 from sv3d_pipe.config import PRESETS, Config
 from sv3d_pipe.device import PeakMemory
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.nerf.fit_field import fit_field
 from sv3d_pipe.refine.fit_mesh import refine_mesh
 from sv3d_pipe.road.context import Context
@@ -106,7 +107,7 @@ def measure(stage: str, setting: Setting, config: Config, folder: Path, seed: in
     views = orbit_views(placed(seed), setting.views, setting.size)
     field = Field.load(folder)
     steps = Steps(stage)
-    context = Context(seed=seed, bar=steps.bar)
+    context = Context(seed=seed, open_bar=steps.bar)
     before = psutil.Process().memory_info().rss / 2**20
     start = time.perf_counter()
     with PeakMemory("cpu") as memory:
@@ -114,7 +115,7 @@ def measure(stage: str, setting: Setting, config: Config, folder: Path, seed: in
             fit_field(config.nerf, views, context)
         else:
             refine = replace(config.refine, grid=setting.tets, render=setting.size)
-            refine_mesh(refine, field, views, context)
+            refine_mesh(refine, RadianceField.from_field(field), views, context)
     total, each = time.perf_counter() - start, steps.seconds()
     later = each[len(each) // 3 :]  # the first ones still find their memory and number of rays
     return Sample(statistics.median(later), total - sum(each), memory.peak_mb - before)

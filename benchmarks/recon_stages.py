@@ -17,14 +17,15 @@ from recon_rounds import say
 from sv3d_pipe.artifacts import Photo, Views
 from sv3d_pipe.cameras import N_FRAMES, orbit, orbit_angles
 from sv3d_pipe.config import Config, OrbitConfig
+from sv3d_pipe.contracts import Prior
 from sv3d_pipe.dataset.invented.toys import procedural
 from sv3d_pipe.device import PeakMemory
 from sv3d_pipe.evaluate.protocol_a import protocol_a
 from sv3d_pipe.evaluate.truth import in_world, scaled, visible_scale
 from sv3d_pipe.export.export import export_mesh
+from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.nerf.fit_field import fit_field
 from sv3d_pipe.refine.fit_mesh import refine_mesh
-from sv3d_pipe.refine.sds import Prior
 from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.render.objects import Object
 from sv3d_pipe.road.context import Context
@@ -49,7 +50,7 @@ def warm_up() -> None:
     views, context = orbit_views(placed(0), 4, 64), Context()
     config = Config().replace({"nerf.steps": 50, "nerf.surface": 16, "refine.steps": 2, "refine.grid": 16})
     field, _ = fit_field(config.nerf, views, context)
-    refine_mesh(config.refine, field, views, context)
+    refine_mesh(config.refine, RadianceField.from_field(field), views, context)
 
 
 def road(obj: Object, config: Config, nerf_steps: list[int], size: int, context: Context) -> list[dict]:
@@ -66,7 +67,7 @@ def road(obj: Object, config: Config, nerf_steps: list[int], size: int, context:
     for steps in sorted(nerf_steps):
         seconds, (field, _) = _clocked(fit_field, replace(config.nerf, steps=steps), views, context)
         record(f"nerf, {steps} steps", seconds, 0.0, field.mesh)
-    seconds, (mesh, _) = _clocked(refine_mesh, config.refine, field, views, context)
+    seconds, (mesh, _) = _clocked(refine_mesh, config.refine, RadianceField.from_field(field), views, context)
     record(f"refine, {config.refine.steps} steps", seconds, done[-1]["s in all"], mesh)
     seconds, (asset, metrics) = _clocked(export_mesh, config.export, mesh, views, context)
     with tempfile.TemporaryDirectory() as folder:
@@ -143,7 +144,9 @@ def paper_steps(
         nerf_s, (field, metrics) = _clocked(fit_field, config.nerf, views, context)
     prior = random_prior(network, views.rgba[-1], size, device)
     with PeakMemory(device) as refine_memory:
-        refine_s, (mesh, refined) = _clocked(refine_mesh, config.refine, field, views, context, lambda: prior)
+        refine_s, (mesh, refined) = _clocked(
+            refine_mesh, config.refine, RadianceField.from_field(field), views, context, lambda: prior
+        )
     odd = "" if np.isfinite(mesh.vertices).all() else "; SOME VERTICES ARE NOT FINITE"
     odd += "" if refined["refined"] else "; the refined surface was worse and dropped"
     return [

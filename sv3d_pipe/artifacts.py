@@ -14,9 +14,10 @@ import numpy as np
 
 from sv3d_pipe.cameras import Cameras, load_to_world, load_transforms, save_transforms
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.mesh_formats import READ
 from sv3d_pipe.pictures import load_png, save_png
 
-MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
+PHOTO_CAMERA = "photo.json"  # beside transforms.json, in its format, where the photo has a camera of its own
 
 
 def _check(name: str, array: np.ndarray, shape: tuple) -> None:
@@ -53,8 +54,9 @@ class Views:
     Attributes:
         rgba: [N, S, S, 4] frames.
         cameras: their N cameras.
-        photo: [P, P, 4] the input photo at full size, seen from the LAST camera; None if the last
-            frame is not a photo of higher resolution.
+        photo: [P, P, 4] the input photo at full size, of which the LAST frame is a smaller picture; None if that
+            is not a photo of higher resolution.
+        photo_camera: the photo's own, N = 1; by default the last frame's.
         seen: [N, S, S] bool, False where a frame knows nothing because the border of a captured picture
             cuts the object there; None if all is known.
         to_world: [4, 4] similarity from the coordinates of a capture to ours; None if there was no capture.
@@ -65,9 +67,12 @@ class Views:
     photo: np.ndarray | None = None
     seen: np.ndarray | None = None
     to_world: np.ndarray | None = None
+    photo_camera: Cameras | None = None
 
     def __post_init__(self):
         _check("Views.rgba", self.rgba, (len(self.cameras), None, self.rgba.shape[1], 4))
+        if self.photo_camera is None and len(self.cameras):
+            object.__setattr__(self, "photo_camera", self.cameras[-1])
         if self.seen is not None:
             _check("Views.seen", self.seen, self.rgba.shape[:3])
 
@@ -80,8 +85,8 @@ class Views:
         kept = np.ones(len(self.rgba), bool) if self.seen is None else self.seen.all((1, 2))
         if kept.all() or kept.sum() < fewest:
             return self
-        photo = self.photo if kept[-1] else None
-        return Views(self.rgba[kept], self.cameras[kept], photo, to_world=self.to_world)
+        photo, camera = (self.photo, self.photo_camera) if kept[-1] else (None, None)
+        return Views(self.rgba[kept], self.cameras[kept], photo, to_world=self.to_world, photo_camera=camera)
 
     def save(self, folder: Path) -> None:
         names = self._save_frames(folder, "frames", self.rgba)
@@ -89,6 +94,8 @@ class Views:
         save_transforms(folder / "transforms.json", self.cameras, self.size, names, masks, self.to_world)
         if self.photo is not None:
             save_png(folder / "photo.png", self.photo)
+            if not self.photo_camera.equals(self.cameras[-1]):
+                save_transforms(folder / PHOTO_CAMERA, self.photo_camera, len(self.photo), ["photo.png"])
 
     @staticmethod
     def _save_frames(folder: Path, name: str, pictures: np.ndarray) -> list[str]:
@@ -104,9 +111,11 @@ class Views:
         frames = np.stack([load_png(folder / name) for name in names])
         masks = sorted((folder / "seen").glob("*.png"))
         seen = np.stack([load_png(path) > 0.5 for path in masks]) if masks else None
-        photo = folder / "photo.png"
+        photo = load_png(folder / "photo.png") if (folder / "photo.png").exists() else None
         to_world = load_to_world(folder / "transforms.json")
-        return cls(frames, cameras, load_png(photo) if photo.exists() else None, seen, to_world)
+        own = folder / PHOTO_CAMERA
+        photo_camera = load_transforms(own)[0] if own.exists() else None
+        return cls(frames, cameras, photo, seen, to_world, photo_camera)
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,7 @@ class Mesh:
 
     @classmethod
     def from_file(cls, path: Path) -> Mesh:
-        """A mesh file of a kind in MESH_SUFFIXES; vertex colours where it has them, grey otherwise.
+        """A mesh file of a kind in :data:`sv3d_pipe.mesh_formats.READ`; vertex colours where it has them, grey otherwise.
 
         Raises UserError if there is no such file, it cannot be read, or it holds no triangles.
         """
@@ -152,8 +161,8 @@ class Mesh:
 
         if not path.is_file():
             raise UserError(f"There is no mesh file {path}; check the path.")
-        if path.suffix.lower() not in MESH_SUFFIXES:
-            raise UserError(f"{path} is not a mesh file of a known kind ({', '.join(MESH_SUFFIXES)}).")
+        if path.suffix.lower() not in READ:
+            raise UserError(f"{path} is not a mesh file of a known kind ({', '.join(READ)}).")
         try:
             mesh = trimesh.load(path, force="mesh", process=False)
             visual = mesh.visual.to_color() if mesh.visual.kind == "texture" else mesh.visual

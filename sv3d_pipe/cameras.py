@@ -53,6 +53,10 @@ class Cameras:
             cameras.__dict__["w2c"] = self.w2c[chosen]
         return cameras
 
+    def equals(self, other: Cameras) -> bool:
+        """Whether these are the same cameras, to the last digit."""
+        return self.fov_deg == other.fov_deg and np.array_equal(self.c2w, other.c2w)
+
     @property
     def origins(self) -> np.ndarray:
         """[N, 3] camera centers in world space."""

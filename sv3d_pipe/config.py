@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.mesh_formats import WRITTEN
 from sv3d_pipe.settings import option, read_value
 
 if sys.version_info >= (3, 11):
@@ -152,8 +153,8 @@ class ExportConfig:
 
     format: str = option(
         "glb",
-        "Files to write, comma separated: glb, obj, ply, stl, usdz.",
-        words=("glb", "obj", "ply", "stl", "usdz"),
+        f"Files to write, comma separated: {', '.join(WRITTEN)}.",
+        words=tuple(WRITTEN),
     )
     faces: int = option(20_000, "Simplify to at most this many faces.", at_least=100, at_most=1_000_000)
     watertight: bool = option(

@@ -1,4 +1,4 @@
-"""What is installed, what this machine has, and which backend each stage will use."""
+"""What is installed, what this machine has, and which implementation each operation will use."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import sv3d_pipe
+from sv3d_pipe.backend import ON_THE_CPU, OPERATIONS, pick
 from sv3d_pipe.device import prefers_bfloat16, resolve_device
 from sv3d_pipe.errors import UserError
 
@@ -23,7 +24,7 @@ OPTIONAL = ("nerfacc", "rembg")
 
 
 def examine(out: Path) -> dict[str, Any]:
-    """Sections ``machine``, ``packages``, ``stages``, ``models``, each name -> text; and ``problems``.
+    """Sections ``machine``, ``packages``, ``stages``, ``operations``, ``models``, each name -> text; and ``problems``.
 
     Args:
         out: folder where results would go; its disk's free space is told.
@@ -33,13 +34,15 @@ def examine(out: Path) -> dict[str, Any]:
     problems = [f"{name} is not installed; install img2mesh again." for name in missing]
     models, model_problem = _model()
     if "torch" in missing:
-        machine, stages = _machine(out), {}
+        machine, stages, operations = _machine(out), {}, {}
     else:
-        machine, stages = _machine(out) | _torch(), _stages(resolve_device("auto"))
+        device = resolve_device("auto")
+        machine, stages, operations = _machine(out) | _torch(), _stages(device), _operations(device)
     return {
         "machine": machine,
         "packages": {name: found or "not installed" for name, found in packages.items()},
         "stages": stages,
+        "operations": operations,
         "models": models,
         "problems": problems + model_problem,
     }
@@ -73,22 +76,26 @@ def _torch() -> dict[str, str]:
 
 
 def _stages(device: str) -> dict[str, str]:
-    """The backend of each stage for this device."""
-    from sv3d_pipe.geometry.kaolin_tets import kaolin_march
+    """What each stage works with on this device."""
     from sv3d_pipe.prep.matte import rembg_model
 
     rembg = rembg_model()
     number = "float32; fine-tuning in bfloat16" if prefers_bfloat16(device) else "float32"
-    tets = "kaolin's" if device.startswith("cuda") and kaolin_march() else "torch"
-    fast = "numba kernels" if device == "cpu" else f"torch on {device}"
     return {
         "prep": f"the photo's alpha, else rembg ({rembg})"
         if rembg
         else "the photo's alpha, else the offline matte",
         "orbit": f"diffusers on {device}, {number}",
-        "nerf": f"{fast} for hash grid, marching and compositing",
-        "refine": f"{tets} marching tetrahedra on {device}, numba z-buffer on the CPU",
-        "export": "fast-simplification, xatlas and numba on the CPU",
+        "nerf": f"hash grid on {device}",
+        "refine": f"marching tetrahedra on {device}",
+        "export": "fast-simplification and xatlas on the CPU",
+    }
+
+
+def _operations(device: str) -> dict[str, str]:
+    """The implementation of each operation for this device."""
+    return {name: f"{pick(name, device)} on {device}" for name in OPERATIONS} | {
+        name: f"{words} on the CPU" for name, words in ON_THE_CPU.items()
     }
 
 

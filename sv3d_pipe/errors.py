@@ -17,6 +17,10 @@ class UserError(Exception):
     """Bad input, a bad option or a missing file. The message says what to do about it."""
 
 
+class Cancelled(Exception):
+    """Somebody who was asked said that the run should end. What is finished is kept, and can be gone on with."""
+
+
 def is_foreseen(error: BaseException) -> bool:
     """Whether the user can do something about the error: a UserError, or the disk says no."""
     return isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in FORESEEN)

@@ -10,91 +10,81 @@ key is found there again, and the files are whole, the stage is skipped.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sv3d_pipe.capture.transforms import CAPTURE
 from sv3d_pipe.config import Config
+from sv3d_pipe.contracts import Prior, Reconstructor
 from sv3d_pipe.device import check_device_name, resolve_device
-from sv3d_pipe.errors import UserError
 from sv3d_pipe.road.context import Context
 from sv3d_pipe.road.report import Reporter, make_reporter
-from sv3d_pipe.road.run import Result, Road, Stage
-from sv3d_pipe.road.sources import photo_identity, workspace_for
+from sv3d_pipe.road.run import Result, Road, Route, Stage
+from sv3d_pipe.road.sources import PHOTO, content_sha256, workspace_for
 from sv3d_pipe.road.workspace import STAGES, Workspace
+
+if TYPE_CHECKING:
+    from sv3d_pipe.orbit.model import OrbitModel
 
 
 def _prep(road: Road, context: Context):
     from sv3d_pipe.prep.frame import prepare
 
-    return prepare(road.config.prep, road.photo, context)
+    return prepare(road.config.prep, road.source, context)
 
 
-def _orbit(road: Road, context: Context):
+def _orbit(model: OrbitModel | None, road: Road, context: Context):
     from sv3d_pipe.orbit.paint import paint
 
-    return paint(road.config.orbit, road.artifact("prep"), context)
+    return paint(road.config.orbit, road.artifact("prep"), context, model)
 
 
 def _capture(road: Road, context: Context):
     from sv3d_pipe.capture.capture import import_capture
 
-    return import_capture(road.photo, road.config.prep.matte, context)
+    return import_capture(road.source, road.config.prep.matte, context)
 
 
-def _nerf(road: Road, context: Context):
-    from sv3d_pipe.nerf.fit_field import fit_field
-
-    return fit_field(road.config.nerf, _views(road), context)
+def _nerf(views: str, reconstructor: Reconstructor | None, road: Road, context: Context):
+    return _reconstructor(reconstructor).fit(road.config.nerf, road.artifact(views), context)
 
 
-def _refine(road: Road, context: Context):
+def _reconstructor(given: Reconstructor | None) -> Reconstructor:
+    from sv3d_pipe.nerf.fit_field import HashGrid
+
+    return given or HashGrid()
+
+
+def _refine(views: str, prior: Prior | None, road: Road, context: Context):
     from sv3d_pipe.refine.fit_mesh import refine_mesh
+    from sv3d_pipe.refine.given_shape import load_shape
 
-    views, load_prior = _views(road), _prior(road, context)
-    start, placed = _start(road, views, context)
-    mesh, metrics = refine_mesh(road.config.refine, start, views, context, load_prior)
+    pictures, reconstruction, placed = road.artifact(views), road.artifact("nerf"), {}
+    if road.config.refine.shape != "field":
+        reconstruction.mesh, placed = load_shape(Path(road.config.refine.shape), pictures, context)
+    load_prior = None if prior is None else partial(prior, road, context)
+    mesh, metrics = refine_mesh(road.config.refine, reconstruction, pictures, context, load_prior)
     return mesh, metrics | placed
 
 
-def _start(road: Road, views, context: Context) -> tuple[Any, dict[str, Any]]:
-    """The field that refinement starts from, its surface replaced where a mesh file is given."""
-    field = road.artifact("nerf")
-    if road.config.refine.shape == "field":
-        return field, {}
-    from sv3d_pipe.refine.given_shape import load_shape
+def _prior(model: OrbitModel | None, road: Road, context: Context) -> Prior:
+    """The orbit model for score distillation, by the photo that it painted."""
+    from sv3d_pipe.orbit.paint import load_prior
 
-    mesh, metrics = load_shape(Path(road.config.refine.shape), views, context)
-    return dataclasses.replace(field, mesh=mesh), metrics
+    return load_prior(road.config.orbit, road.artifact("prep"), context, model)
 
 
-def _prior(road: Road, context: Context) -> Callable | None:
-    """How to load the orbit model for score distillation; a capture has no photo that it could go by."""
-    if "prep" not in road.names:
-        return None
-
-    def load():
-        from sv3d_pipe.orbit.prior import load_prior
-
-        return load_prior(road.config.orbit, road.artifact("prep"), context)
-
-    return load
-
-
-def _export(road: Road, context: Context):
+def _export(views: str, road: Road, context: Context):
     from sv3d_pipe.capture.placement import capture_from_glb
     from sv3d_pipe.export.export import export_mesh
 
-    views = _views(road)
-    asset, metrics = export_mesh(road.config.export, road.artifact("refine"), views, context)
-    if views.to_world is not None:
-        metrics["capture_from_glb"] = capture_from_glb(views.to_world, **metrics["transform"])
+    pictures = road.artifact(views)
+    asset, metrics = export_mesh(road.config.export, road.artifact("refine"), pictures, context)
+    if pictures.to_world is not None:
+        metrics["capture_from_glb"] = capture_from_glb(pictures.to_world, **metrics["transform"])
     return asset, metrics
-
-
-def _views(road: Road):
-    return road.artifact("capture" if "capture" in road.names else "orbit")
 
 
 def _load(kind: str) -> Callable[[Path], Any]:
@@ -107,42 +97,75 @@ def _load(kind: str) -> Callable[[Path], Any]:
 
 
 def _photo_content(road: Road) -> dict[str, str]:
-    return {"photo": photo_identity(road.photo)["sha256"]}
+    return {"photo": content_sha256(road.source)}
 
 
-def _model(road: Road) -> dict[str, str]:
+def _model_content(model: OrbitModel | None, road: Road) -> dict[str, str]:
     from sv3d_pipe.orbit.store.find import identity
 
-    return {"model": identity(road.config.orbit.model)}
+    return {"model": identity(road.config.orbit.model) if model is None else model.identity}
 
 
 def _capture_content(road: Road) -> dict[str, str]:
     return {"capture": road.identity["sha256"], "matte": road.config.prep.matte}
 
 
-def _shape(road: Road) -> dict[str, str]:
+def _reconstructor_content(reconstructor: Reconstructor | None, road: Road) -> dict[str, str]:
+    return {} if reconstructor is None else {"reconstructor": reconstructor.identity}
+
+
+def _shape_content(road: Road) -> dict[str, str]:
     shape = road.config.refine.shape
-    return {} if shape == "field" else {"shape": photo_identity(Path(shape))["sha256"]}
+    return {} if shape == "field" else {"shape": content_sha256(Path(shape))}
 
 
-def _from_views(views: str, *before: str) -> tuple[Stage, ...]:
-    """The stages after the one named ``views``; refine also follows ``before``, for its orbit model's photo."""
+def _from_views(
+    views: str,
+    reconstructor: Reconstructor | None,
+    before: tuple[str, ...] = (),
+    prior: Callable | None = None,
+) -> tuple[Stage, ...]:
+    """The stages after the one named ``views``; refine also follows ``before``, for its prior's photo."""
     return (
-        Stage("nerf", 5, (views,), _nerf, _load("Field")),
-        Stage("refine", 6, (*before, views, "nerf"), _refine, _load("Mesh"), _shape),
-        Stage("export", 4, (views, "refine"), _export, lambda folder: folder),
+        Stage(
+            "nerf", 5, (views,), partial(_nerf, views, reconstructor),
+            lambda folder: _reconstructor(reconstructor).load(folder),
+            partial(_reconstructor_content, reconstructor),
+        ),
+        Stage(
+            "refine", 6, (*before, views, "nerf"), partial(_refine, views, prior), _load("Mesh"), _shape_content
+        ),
+        Stage("export", 4, (views, "refine"), partial(_export, views), lambda folder: folder),
+    )  # fmt: skip
+
+
+def photo_route(model: OrbitModel | None = None, reconstructor: Reconstructor | None = None) -> Route:
+    """From a photo; with the orbit model that the settings name, and the hash grid, unless others are given."""
+    return Route(
+        PHOTO,
+        (
+            Stage("prep", 1, (), _prep, _load("Photo"), _photo_content),
+            Stage(
+                "orbit", 5, ("prep",), partial(_orbit, model), _load("Views"), partial(_model_content, model)
+            ),
+            *_from_views("orbit", reconstructor, ("prep",), partial(_prior, model)),
+        ),
     )
 
 
-ROAD = (
-    Stage("prep", 1, (), _prep, _load("Photo"), _photo_content),
-    Stage("orbit", 5, ("prep",), _orbit, _load("Views"), _model),
-    *_from_views("orbit", "prep"),
-)
-CAPTURE_ROAD = (
-    Stage("capture", 1, (), _capture, _load("Views"), _capture_content),
-    *_from_views("capture"),
-)
+def capture_route(reconstructor: Reconstructor | None = None) -> Route:
+    """From real pictures with known cameras; no orbit model, and so no distillation."""
+    redo = "nerf {source} -o {root}"
+    return Route(
+        CAPTURE,
+        (
+            Stage("capture", 1, (), _capture, _load("Views"), _capture_content, redo),
+            *_from_views("capture", reconstructor),
+        ),
+    )
+
+
+PHOTO_ROUTE, CAPTURE_ROUTE = photo_route(), capture_route()
 
 
 class Image2Mesh:
@@ -152,6 +175,10 @@ class Image2Mesh:
         config: all settings. seed: of every random number.
         device: auto, cpu, cuda, cuda:N or mps.
         reporter: shows progress; by default bars on a terminal, one line per stage elsewhere.
+        model: paints the orbit in the place of the one that ``config.orbit.model`` names.
+        reconstructor: takes the place of the hash grid.
+        cancelled: asked after every step; when it says yes, the run ends with
+            :class:`sv3d_pipe.errors.Cancelled` and the workspace can be gone on with.
     """
 
     def __init__(
@@ -160,11 +187,15 @@ class Image2Mesh:
         seed: int = 23,
         device: str = "auto",
         reporter: Reporter | None = None,
+        model: OrbitModel | None = None,
+        reconstructor: Reconstructor | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
     ):
         self.config = config or Config()
         self.seed = seed
         self.device = device
         self.reporter = reporter or make_reporter()
+        self.model, self.reconstructor, self.cancelled = model, reconstructor, cancelled
 
     @classmethod
     def from_preset(cls, name: str, settings: dict[str, Any] | None = None, **kwargs) -> Image2Mesh:
@@ -188,9 +219,9 @@ class Image2Mesh:
         Raises:
             UserError: what is wrong with the photo, the settings or the folder, in one sentence.
         """
-        root = Path(out) if out is not None else workspace_for(Path(photo), Path("out"))
-        road = Road(ROAD, Workspace(root), Path(photo), self.config, self.seed, self.device, self.reporter)
-        return self._run(road, start, until, force_from)
+        given = self.model is not None or self.reconstructor is not None
+        route = photo_route(self.model, self.reconstructor) if given else PHOTO_ROUTE
+        return self.go(route, Path(photo), out, start, until, force_from)
 
     def capture(
         self,
@@ -204,29 +235,30 @@ class Image2Mesh:
 
         Its stages are capture, nerf, refine and export; the arguments are those of :meth:`__call__`.
         """
-        from sv3d_pipe.capture.transforms import capture_identity
+        route = CAPTURE_ROUTE if self.reconstructor is None else capture_route(self.reconstructor)
+        return self.go(route, Path(folder), out, start, until, force_from)
 
-        root = Path(out) if out is not None else workspace_for(Path(folder), Path("out"), capture_identity)
-        road = Road(
-            CAPTURE_ROAD, Workspace(root), Path(folder), self.config, self.seed, self.device, self.reporter,
-            capture_identity,
-        )  # fmt: skip
-        return self._run(road, start, until, force_from)
-
-    def _run(self, road: Road, start: str, until: str, force_from: str | None) -> Result:
-        try:
-            self.check(start, until)
-        except UserError:
-            road.workspace.remove_if_empty()
-            raise
-        return road.run(start, until, force_from)
+    def go(
+        self,
+        route: Route,
+        source: Path,
+        out: str | Path | None,
+        start: str,
+        until: str,
+        force_from: str | None,
+    ) -> Result:
+        """Any route, from its source; see :meth:`__call__`."""
+        self.check(start, until)
+        root = Path(out) if out is not None else workspace_for(source, Path("out"), route.kind)
+        workspace, rest = Workspace(root), (self.seed, self.device, self.reporter, self.cancelled)
+        return Road(route, workspace, source, self.config, *rest).run(start, until, force_from)
 
     def check(self, start: str = "prep", until: str = "export") -> None:
         """Raise UserError now for what would fail in the middle of the road: device, model, a library."""
-        from sv3d_pipe.export.extras import require_libraries
+        from sv3d_pipe.export.export import require_libraries
         from sv3d_pipe.orbit.store.find import find_model
 
-        if start in STAGES and until in STAGES:
+        if self.model is None and start in STAGES and until in STAGES:
             if "orbit" in STAGES[STAGES.index(start) : STAGES.index(until) + 1]:
                 find_model(self.config.orbit.model)
         if until == "export":
@@ -234,3 +266,8 @@ class Image2Mesh:
         check_device_name(self.device)
         if self.device not in ("auto", "cpu"):  # looking for the others imports torch
             resolve_device(self.device)
+
+
+def route_of(run: dict[str, Any]) -> Route:
+    """The route of a workspace, by what its ``run.json`` says of its source."""
+    return next(route for route in (PHOTO_ROUTE, CAPTURE_ROUTE) if route.kind.word in run)

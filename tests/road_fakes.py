@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sv3d_pipe.road.run import Stage
+from sv3d_pipe.road.run import Route, Stage
+from sv3d_pipe.road.sources import PHOTO
 from sv3d_pipe.road.workspace import STAGES
 
 TAKES = {
@@ -38,6 +39,7 @@ class FakeRoad:
     def __init__(self):
         self.worked, self.loaded, self.fail, self.model = [], [], {}, "weights"
         self.stages = tuple(self._stage(name) for name in STAGES)
+        self.route = Route(PHOTO, self.stages)
 
     def _stage(self, name):
         def work(road, context):
@@ -50,7 +52,7 @@ class FakeRoad:
             with context.bar(name, 2) as bar:
                 bar.update(2, "done")
             taken = [road.artifact(taken).text for taken in TAKES[name]]
-            start = road.photo.read_text() if name == "prep" else name
+            start = road.source.read_text() if name == "prep" else name
             return Text(f"{start}({','.join(taken)})"), {"score_db": 20.0}
 
         def load(folder):
@@ -58,7 +60,7 @@ class FakeRoad:
             return Text.load(folder)
 
         identity = {
-            "prep": lambda road: {"photo": road.photo.read_text()},
+            "prep": lambda road: {"photo": road.source.read_text()},
             "orbit": lambda road: {"model": self.model},
         }.get(name, lambda road: {})
         return Stage(name, 1, TAKES[name], work, load, identity)

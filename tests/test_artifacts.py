@@ -7,6 +7,7 @@ import trimesh
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.geometry.hull import carve
 
 
 @pytest.fixture
@@ -28,6 +29,41 @@ def test_views_come_back_as_they_were_saved(views, tmp_path):
     np.testing.assert_array_equal(loaded.seen, views.seen)
     np.testing.assert_allclose(loaded.to_world, views.to_world, atol=1e-12)
     assert loaded.photo is None
+
+
+def test_a_photo_may_have_a_camera_of_its_own(views, tmp_path):
+    photo = np.zeros((8, 8, 4), np.float32)
+    plain = Views(views.rgba, views.cameras, photo)
+    assert plain.photo_camera.equals(views.cameras[-1])
+    plain.save(tmp_path)
+    assert not (tmp_path / "photo.json").exists() and Views.load(tmp_path).photo_camera.equals(
+        views.cameras[-1]
+    )
+    own = orbit([265.0], 12.0, radius=2.5, fov_deg=20.0)
+    (tmp_path / "own").mkdir()
+    Views(views.rgba, views.cameras, photo, photo_camera=own).save(tmp_path / "own")
+    loaded = Views.load(tmp_path / "own")
+    np.testing.assert_allclose(loaded.photo_camera.c2w, own.c2w, atol=1e-6)
+    assert loaded.photo_camera.fov_deg == pytest.approx(20.0) and len(loaded.cameras) == 4
+
+
+def test_a_hull_is_carved_from_where_the_photo_was_taken():
+    """A ball that fills half of its frames, and twice as much of a photo taken with half the field of view."""
+    cameras = orbit(np.arange(0, 360, 30.0), 0.0)
+    y, x = np.mgrid[:64, :64] + 0.5 - 32
+    disc = np.zeros((12, 64, 64, 4), np.float32)
+    disc[..., 3] = np.hypot(x, y) < 14
+    narrow = orbit([330.0], 0.0, fov_deg=cameras.fov_deg / 2)
+    photo = np.zeros((64, 64, 4), np.float32)
+    photo[..., 3] = np.hypot(x, y) < 14 * np.tan(np.radians(33.8 / 2)) / np.tan(np.radians(33.8 / 4))
+    right, wrong = (
+        carve(Views(disc, cameras, photo, photo_camera=camera), 0.55).occupied.sum()
+        for camera in (narrow, None)
+    )
+    smaller = photo.copy()
+    smaller[..., 3] = np.hypot(x, y) < 14
+    cut = carve(Views(disc, cameras, smaller, photo_camera=narrow), 0.55).occupied.sum()
+    assert cut < 0.7 * right <= right <= wrong
 
 
 def test_views_of_an_orbit_know_everything_and_come_from_no_capture(views, tmp_path):

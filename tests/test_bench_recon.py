@@ -224,7 +224,7 @@ def test_the_torch_fit_reaches_our_psnr(bench, tiny, monkeypatch):
 
 def test_a_fit_goes_on_until_it_may_not(bench, tiny, monkeypatch):
     """10 steps, then half as many more again and again: 15, 23, 35; from 30 on it is enough. None is done twice."""
-    module, done = bench.fit.fit, []
+    module, done = bench.fit.fit_field, []
     step = module._step
     monkeypatch.setattr(module, "_step", lambda *arguments: done.append(1) or step(*arguments))
     monkeypatch.setattr(bench.fit, "AGAIN", 0.5)

@@ -12,6 +12,7 @@ import numpy as np
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.files import file_sha256
+from sv3d_pipe.road.sources import SourceKind
 
 FILES = ("transforms.json", "transforms_train.json")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".PNG", ".JPG", ".JPEG")  # tried for a file_path without one
@@ -83,14 +84,22 @@ def read_frames(path: Path) -> list[Frame]:
     return frames
 
 
-def capture_identity(path: Path) -> dict[str, str]:
-    """Absolute path and content hash of a capture: of its transforms and of all pictures they name."""
+def capture_sha256(path: Path) -> str:
+    """Hash of a capture's transforms and of all pictures that they name. Raises UserError if one is missing."""
     file = find_transforms(path)
     frames = read_frames(path)
     parts = [file_sha256(file)]
     for frame in frames:
         parts += [file_sha256(part) for part in (frame.image, frame.mask) if part is not None]
-    return {"capture": str(path.resolve()), "sha256": hashlib.sha256(" ".join(parts).encode()).hexdigest()}
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
+def capture_folder(path: Path) -> Path:
+    """The folder of a capture that is given by it or by its transforms file."""
+    return path.resolve().parent if path.is_file() else path.resolve()
+
+
+CAPTURE = SourceKind("capture", capture_sha256, capture_folder)
 
 
 def _read_json(file: Path) -> dict[str, Any]:

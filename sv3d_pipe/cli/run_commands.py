@@ -52,6 +52,7 @@ def run(
 
     path = _one_photo(photo)
     image2mesh = Image2Mesh(choices.config(), _seed(choices), choices.device, make_reporter(choices.quiet))
+    image2mesh.check(until=until)
     root = out or workspace_for(path, Path("out"))
     with at_work(root):
         result = image2mesh(path, root, until=until, force_from="prep" if force else from_stage)

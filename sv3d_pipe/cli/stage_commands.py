@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from sv3d_pipe.cli.signatures import SEED, Choices, settings_of, with_settings
 from sv3d_pipe.config import Config
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.road.workspace import STAGES, Workspace
+
+if TYPE_CHECKING:
+    from sv3d_pipe.road.run import Route
 
 Until = Annotated[
     StageName | None,
@@ -33,12 +36,12 @@ def _stage_verb(stage: str) -> Callable:
         force: Force = False,
         choices: Choices = None,
     ) -> None:
-        run = Workspace(workspace).read_run()
-        if run is None:
+        begun = _begun(workspace)
+        if begun is None:
             raise UserError(
                 f"{workspace} is not a workspace; make one with `img2mesh prep photo.png -o {workspace}`."
             )
-        _run_from(stage, _source(run), workspace, until, force, choices)
+        _run_from(stage, begun, until or stage, force, choices)
 
     verb.__doc__ = f"{getattr(Config(), stage).__doc__}\n\n{REMEMBERS}"
     return verb
@@ -55,17 +58,18 @@ def prep(
     force: Force = False,
     choices: Choices = None,
 ) -> None:
-    from sv3d_pipe.road.sources import workspace_for
+    from sv3d_pipe.pipeline import PHOTO_ROUTE
 
-    run = Workspace(photo).read_run()
-    if run is not None:
-        source = _source(run)
-        if source.kind == "capture":
-            raise UserError(
-                f"{photo} was made from a capture, which needs no prep; use `img2mesh nerf {photo}`."
-            )
-        out, photo = out or photo, source.path
-    _run_from("prep", Source(photo), out or workspace_for(photo, Path("out")), until, force, choices)
+    work = _begun(photo)
+    if work is None:
+        work = Work(PHOTO_ROUTE, photo, out)
+    elif "prep" not in work.route.names:
+        raise UserError(
+            f"{photo} was made from a {work.route.kind.word}, which needs no prep; use `img2mesh nerf {photo}`."
+        )
+    elif out is not None:
+        work = dataclasses.replace(work, root=out)
+    _run_from("prep", work, until or "prep", force, choices)
 
 
 prep.__doc__ = f"{Config().prep.__doc__}\n\n{REMEMBERS}"
@@ -87,14 +91,14 @@ def nerf(
     force: Force = False,
     choices: Choices = None,
 ) -> None:
-    from sv3d_pipe.capture.transforms import capture_identity, is_capture
-    from sv3d_pipe.road.sources import workspace_for
+    from sv3d_pipe.capture.transforms import is_capture
+    from sv3d_pipe.pipeline import CAPTURE_ROUTE
 
-    run = Workspace(workspace).read_run()
-    if run is not None:
+    begun = _begun(workspace)
+    if begun is not None:
         if out is not None:
             raise UserError(f"{workspace} is a workspace, which keeps its own results; -o is for captures.")
-        return _run_from("nerf", _source(run), workspace, until, force, choices)
+        return _run_from("nerf", begun, until or "nerf", force, choices)
     if not workspace.exists():
         raise UserError(f"There is no {workspace}; check the path.")
     if not is_capture(workspace):
@@ -102,8 +106,8 @@ def nerf(
             f"{workspace} is neither a workspace nor a capture with a transforms.json; "
             f"make a workspace with `img2mesh prep photo.png -o {workspace}`."
         )
-    root = out or workspace_for(workspace, Path("out"), capture_identity)
-    _run_from("capture", Source(workspace, "capture"), root, until, force, choices)
+    work = Work(CAPTURE_ROUTE, workspace, out)
+    _run_from(CAPTURE_ROUTE.names[0], work, until or "nerf", force, choices)
 
 
 nerf.__doc__ = f"{Config().nerf.__doc__}\n\n{REMEMBERS}"
@@ -113,39 +117,44 @@ VERBS = {"prep": prep, "orbit": _stage_verb("orbit"), "nerf": nerf} | {
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a workspace was made from: a photo, or the folder of a capture."""
+class Work:
+    """A source, the route it takes, and its workspace; None is the one that belongs to the source."""
 
-    path: Path
-    kind: str = "photo"
-
-
-def _source(run: dict) -> Source:
-    from sv3d_pipe.road.sources import kind_of
-
-    kind = kind_of(run)
-    return Source(Path(run[kind]), kind)
+    route: Route
+    source: Path
+    root: Path | None
 
 
-def _run_from(
-    start: str, source: Source, root: Path, until: str | None, force: bool, choices: Choices
-) -> None:
+def _begun(workspace: Path) -> Work | None:
+    """What a workspace was made from; None if it is none."""
+    from sv3d_pipe.pipeline import route_of
+
+    run = Workspace(workspace).read_run()
+    if run is None:
+        return None
+    route = route_of(run)
+    return Work(route, Path(run[route.kind.word]), workspace)
+
+
+def _run_from(start: str, work: Work, until: str, force: bool, choices: Choices) -> None:
     from sv3d_pipe.pipeline import Image2Mesh
     from sv3d_pipe.road.report import make_reporter
+    from sv3d_pipe.road.sources import workspace_for
 
-    run = Workspace(root).read_run()
     choices = _absolute_shape(choices)
-    config = _settings(start, source, run, choices)
+    Image2Mesh(choices.config(), device=choices.device).check(start, until)
+    root = work.root or workspace_for(work.source, Path("out"), work.route.kind)
+    run = Workspace(root).read_run()
+    config = _settings(start, work, run, choices)
     seed = choices.seed if choices.seed is not None else (run or {}).get("seed", SEED)
     reporter = make_reporter(choices.quiet)
     image2mesh = Image2Mesh(config, seed, choices.device, reporter)
-    last = until or ("nerf" if start == "capture" else start)
-    go = image2mesh.capture if source.kind == "capture" else image2mesh
     with at_work(root):
-        result = go(source.path, root, start, last, start if force else None)
+        result = image2mesh.go(work.route, work.source, root, start, until, start if force else None)
     report(result, choices)
-    if last != "export":
-        reporter.say(f"Go on with `img2mesh {STAGES[STAGES.index(last) + 1]} {root}`.")
+    names = work.route.names
+    if until != names[-1]:
+        reporter.say(f"Go on with `img2mesh {names[names.index(until) + 1]} {root}`.")
 
 
 def _absolute_shape(choices: Choices) -> Choices:
@@ -158,20 +167,19 @@ def _absolute_shape(choices: Choices) -> Choices:
     )
 
 
-def _settings(start: str, source: Source, run: dict | None, choices: Choices) -> Config:
+def _settings(start: str, work: Work, run: dict | None, choices: Choices) -> Config:
     """The given settings on top of the last run's. Those of earlier stages cannot be changed here."""
     given = choices.config()
     if run is None:
         return given
     known = Config().flat()
     last = Config().replace({name: value for name, value in run["config"].items() if name in known})
-    earlier = () if start == "capture" else STAGES[: STAGES.index(start)]
+    earlier = [] if start == work.route.names[0] else list(STAGES[: STAGES.index(start)])
     late = [name for name in choices.settings if name.partition(".")[0] in earlier]
     if late:
         other = late[0].partition(".")[0]
-        verb = f"{other} WORKSPACE"
-        if source.kind == "capture" and other in ("prep", "orbit"):
-            verb = f"nerf {source.path} -o WORKSPACE"
+        # Settings of a stage that the route does not have, such as a capture's matte, act at its beginning.
+        verb = f"{other} WORKSPACE" if other in work.route.names else f"nerf {work.source} -o WORKSPACE"
         raise UserError(
             f"{late[0]} belongs to an earlier stage; change it with `img2mesh {verb} --until {start}`."
         )

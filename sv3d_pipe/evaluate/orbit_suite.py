@@ -38,7 +38,7 @@ def measure(path: Path, folder: Path, options: Options, display: Display) -> tup
     obj = place(path, options.up)
     camera = Angles.of(config, options.seed).cameras()[-1]
     photo = render_views(obj, camera, PHOTO_SIZE, supersample=2)[0]
-    context = Context(device=options.device, seed=options.seed, bar=display.bar)
+    context = Context(device=options.device, seed=options.seed, open_bar=display.bar)
     start = time.perf_counter()
     painted, metrics = paint_frames(config, Photo(photo), context)
     row: Row = {"model_seconds": time.perf_counter() - start, "kind": metrics["kind"]}

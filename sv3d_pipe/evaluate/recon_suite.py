@@ -33,7 +33,7 @@ def measure(path: Path, folder: Path, options: Options, display: Display) -> tup
     obj = place(path, options.up)
     angles = Angles.of(options.config.orbit, options.seed)
     views = true_views(obj, angles, options.size or SIZE)
-    context = Context(device=options.device, seed=options.seed, bar=display.bar)
+    context = Context(device=options.device, seed=options.seed, open_bar=display.bar)
     meshes, seconds = _reconstruct(options, views, context, folder)
     row = {f"{stage}_seconds": seconds[stage] for stage in STAGES}
     row |= score_shapes(obj, meshes, options.seed, display)
@@ -46,6 +46,7 @@ def _reconstruct(
 ) -> tuple[dict[str, Mesh | Object], dict[str, float]]:
     """The meshes of nerf and refine, the exported file read back, and the seconds each took."""
     from sv3d_pipe.export.export import export_mesh
+    from sv3d_pipe.nerf.field import RadianceField
     from sv3d_pipe.nerf.fit_field import fit_field
     from sv3d_pipe.refine.fit_mesh import refine_mesh
 
@@ -59,7 +60,9 @@ def _reconstruct(
 
     config = options.config
     field, _ = timed("nerf", lambda: fit_field(config.nerf, views, context))
-    mesh, _ = timed("refine", lambda: refine_mesh(config.refine, field, views, context, None))
+    mesh, _ = timed(
+        "refine", lambda: refine_mesh(config.refine, RadianceField.from_field(field), views, context)
+    )
     asset, metrics = timed("export", lambda: export_mesh(config.export, mesh, views, context))
     asset.save(folder)
     exported = in_world(folder / "mesh.glb", metrics["transform"])

@@ -37,7 +37,7 @@ from sv3d_pipe.evaluate.tables import (
 )
 from sv3d_pipe.files import file_sha256, write_atomically
 from sv3d_pipe.pictures import load_png, save_png
-from sv3d_pipe.pipeline import ROAD
+from sv3d_pipe.pipeline import PHOTO_ROUTE
 from sv3d_pipe.road.workspace import versions
 
 VERSION = 1  # of the measurements: raise it when the same meshes get other numbers
@@ -103,7 +103,9 @@ class Suite:
             "suite": self.name,
             "version": VERSION,
             "img2mesh": sv3d_pipe.__version__,
-            "stages": {stage.name: stage.version for stage in ROAD if stage.name in self.stages},
+            "stages": {
+                stage.name: stage.version for stage in PHOTO_ROUTE.stages if stage.name in self.stages
+            },
             "config": used,
             "size": options.size,
             "seed": options.seed,

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 import trimesh
 
-from sv3d_pipe.artifacts import MESH_SUFFIXES, Mesh, Views
+from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import RADIUS, Cameras, orbit
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.raster import interpolate, rasterize
+from sv3d_pipe.mesh_formats import READ
 from sv3d_pipe.orbit.angles import camera_angles
 from sv3d_pipe.render.draw import Light, render_views
 from sv3d_pipe.render.objects import Object, from_trimesh, load_object
@@ -41,7 +42,7 @@ def find_objects(
     """
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; give a folder of meshes.")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in MESH_SUFFIXES)
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in READ)
     found: dict[str, Path] = {}
     for path in paths:
         name = "__".join(path.relative_to(folder).with_suffix("").parts)
@@ -49,7 +50,7 @@ def find_objects(
     names = [n for n in sorted(found) if not ids or any(fnmatch.fnmatch(n, pattern) for pattern in ids)]
     if not names:
         which = f"that match {', '.join(ids)} " if found and ids else ""
-        raise UserError(f"There are no meshes {which}in {folder}; {', '.join(MESH_SUFFIXES)} are read.")
+        raise UserError(f"There are no meshes {which}in {folder}; {', '.join(READ)} are read.")
     if limit is not None and limit < len(names):
         chosen = np.random.default_rng(seed).choice(len(names), limit, replace=False)
         names = [names[i] for i in sorted(chosen)]

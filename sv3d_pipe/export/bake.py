@@ -53,12 +53,12 @@ def bake(
 
     Args:
         mesh: the uncut mesh, which hides texels from views.
-        views: frames; ``views.photo``, if there, is laid over them from the last camera.
+        views: frames; ``views.photo``, if there, is laid over them from its own camera.
         on_view: called after each frame.
     """
     surface = _surface(mesh, texels)
     looks = [_look(mesh, rgba, views.cameras[i]) for i, rgba in enumerate(views.rgba)]
-    photo = None if views.photo is None else _look(mesh, views.photo, views.cameras[-1])
+    photo = None if views.photo is None else _look(mesh, views.photo, views.photo_camera)
     shifts = agreement(looks, photo, surface[:: -(-len(surface.points) // SAMPLES)])
     rgb, weight = blend_views(surface, looks, shifts, on_view)
     rgb, weight, share = overlay_photo(surface, photo, rgb, weight)

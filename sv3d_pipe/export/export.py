@@ -15,17 +15,26 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.export.asset import Asset
 from sv3d_pipe.export.bake import Paint, bake
 from sv3d_pipe.export.clean import clean
-from sv3d_pipe.export.extras import require_libraries
-from sv3d_pipe.export.formats import encode, encode_png, parse_formats
+from sv3d_pipe.export.formats import encode, encode_png
+from sv3d_pipe.export.remesh import require_remesher
 from sv3d_pipe.export.textured_views import file_views
 from sv3d_pipe.export.turntable import contact_sheet, encode_mp4, render_turntable
 from sv3d_pipe.export.unwrap import texels, unwrap
 from sv3d_pipe.geometry.extent import relative_depth, stretched, unit_box
+from sv3d_pipe.mesh_formats import WRITTEN, parse_formats
 from sv3d_pipe.pictures import decibels, on_white, resize_rgba
 from sv3d_pipe.road.context import Context
 
 LARGEST_FRONT = 576  # the front view is compared at the photo's size, but not above this
 LARGEST_VIEW = 256  # the other views likewise
+
+
+def require_libraries(config: ExportConfig) -> None:
+    """Raise UserError if a library that the settings need is not installed."""
+    for name in parse_formats(config.format):
+        WRITTEN[name].require_library()
+    if config.remesh:
+        require_remesher()
 
 
 def export_mesh(
@@ -45,8 +54,9 @@ def export_mesh(
     require_libraries(config)
     if config.depth and views.to_world is not None:
         raise UserError("The views of a capture show how deep the object is; leave out export.depth.")
-    if config.up == "z" and formats == ("glb",):
-        context.warn("A glb file always has y up, as glTF demands; up = z acts on obj, ply, stl and usdz.")
+    if config.up == "z" and not any(WRITTEN[name].any_up for name in formats):
+        others = ", ".join(name for name, form in WRITTEN.items() if form.any_up)
+        context.warn(f"A glb file always has y up, as glTF demands; export.up acts on {others}.")
     with context.bar("export", len(views.cameras) + 5) as bar:
         mesh, report = clean(mesh, config.faces, config.watertight, config.remesh, views)
         _warn(config, report, context)
@@ -118,7 +128,7 @@ def check_file(glb: bytes, transform: dict[str, Any], views: Views) -> dict[str,
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mesh.glb"
         path.write_bytes(glb)
-        ahead = file_views(path, views.cameras[-1], front, *place)
+        ahead = file_views(path, views.photo_camera, front, *place)
         others = file_views(path, whole.cameras, around, *place)
     return {
         "front_psnr_db": _psnr_db(ahead, photo[None], front),
@@ -138,7 +148,7 @@ def _psnr_db(seen: np.ndarray, wanted: np.ndarray, size: int) -> float:
 
 def _previews(asset: Asset, views: Views, context: Context) -> dict[str, bytes]:
     """The contact sheet and, if the encoder works, the video."""
-    x, y, z = views.cameras.origins[-1]
+    x, y, z = views.photo_camera.origins[0]
     frames = render_turntable(asset, float(np.degrees(np.arctan2(y, np.hypot(x, z)))))
     documents = {"contact_sheet.png": encode_png(contact_sheet(target_view(views), frames))}
     try:

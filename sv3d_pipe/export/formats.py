@@ -9,11 +9,11 @@ import trimesh
 from PIL import Image
 from trimesh.visual.material import PBRMaterial
 
-from sv3d_pipe.errors import UserError
 from sv3d_pipe.export.asset import Asset, placed
 from sv3d_pipe.export.sampling import sample_texture
 from sv3d_pipe.export.usdz import encode_usdz
 from sv3d_pipe.geometry.meshes import vertex_normals
+from sv3d_pipe.mesh_formats import WRITTEN
 
 VERTEX_BUFFER, INDEX_BUFFER = 34962, 34963  # glTF 2.0, bufferView.target
 LINEAR, LINEAR_MIPMAP_LINEAR, CLAMP_TO_EDGE = 9729, 9987, 33071  # glTF 2.0, samplers
@@ -88,26 +88,12 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 ENCODERS = {
-    "glb": lambda asset: {"mesh.glb": encode_glb(asset)},
+    "glb": lambda asset: {WRITTEN["glb"].file: encode_glb(asset)},
     "obj": lambda asset: encode_obj(asset, "mesh"),
-    "ply": lambda asset: {"mesh.ply": encode_ply(asset)},
-    "stl": lambda asset: {"mesh.stl": encode_stl(asset)},
-    "usdz": lambda asset: {"mesh.usdz": encode_usdz(asset, encode_png(asset.texture))},
+    "ply": lambda asset: {WRITTEN["ply"].file: encode_ply(asset)},
+    "stl": lambda asset: {WRITTEN["stl"].file: encode_stl(asset)},
+    "usdz": lambda asset: {WRITTEN["usdz"].file: encode_usdz(asset, encode_png(asset.texture))},
 }
-
-
-def parse_formats(text: str) -> tuple[str, ...]:
-    """``"glb, OBJ"`` as ``("glb", "obj")``: lower case, in order, no doubles.
-
-    Raises UserError for an unknown format.
-    """
-    names = [part.strip().lower().removeprefix(".") for part in text.split(",")]
-    names = list(dict.fromkeys(name for name in names if name))
-    wrong = [name for name in names if name not in ENCODERS]
-    if wrong or not names:
-        what = f"There is no mesh format {wrong[0]!r}" if wrong else "No mesh format is given"
-        raise UserError(f"{what}; choose from {', '.join(ENCODERS)}, separated by commas.")
-    return tuple(names)
 
 
 def encode(asset: Asset, formats: tuple[str, ...], up: str = "y", length: float = 1.0) -> dict[str, bytes]:
@@ -115,12 +101,13 @@ def encode(asset: Asset, formats: tuple[str, ...], up: str = "y", length: float 
 
     Args:
         asset: as it was made: +y up, longest side 1.
+        formats: names in :data:`sv3d_pipe.mesh_formats.WRITTEN`.
         up: "y" or "z". A GLB always has +y up, because glTF 2.0 says so (section 3.4).
         length: of the longest side in the files.
     """
     documents = {}
-    for kind in formats:
-        documents |= ENCODERS[kind](placed(asset, "y" if kind == "glb" else up, length))
+    for name in formats:
+        documents |= ENCODERS[name](placed(asset, up if WRITTEN[name].any_up else "y", length))
     return documents
 
 

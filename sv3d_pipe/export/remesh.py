@@ -5,15 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from sv3d_pipe.artifacts import Mesh
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.export.extras import require_remesher
 
 SPARE = 0.97  # aim a little below the face count wanted: the result varies by a few percent
+
+
+def require_remesher() -> None:
+    """Raise UserError if Instant Meshes (the extra ``remesh``) is not installed."""
+    if find_spec("pynanoinstantmeshes") is None:
+        raise UserError("Remeshing needs Instant Meshes; install it with `pip install pynanoinstantmeshes`.")
 
 
 def equal_triangles(mesh: Mesh, faces: int) -> Mesh:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.export.extras import require_usd
 from sv3d_pipe.geometry.meshes import vertex_normals
+from sv3d_pipe.mesh_formats import WRITTEN
 
 if TYPE_CHECKING:
     from sv3d_pipe.export.asset import Asset
@@ -24,7 +24,7 @@ def encode_usdz(asset: Asset, png: bytes, name: str = "mesh") -> bytes:
     Args:
         png: the texture, encoded.
     """
-    require_usd()
+    WRITTEN["usdz"].require_library()
     from pxr import Sdf, UsdUtils
 
     with tempfile.TemporaryDirectory() as folder:

@@ -58,7 +58,7 @@ def train(
         settings = {"minutes": CHECK_MINUTES} | settings
     recipe = dataclasses.replace(MINI if pipeline.paints_alpha else SV3D, **settings)
     examples = make_examples(sets[0], pipeline, recipe, accelerator, encoded)
-    if model == "new":
+    if model == "new" and pipeline.knows:
         examples.source.take_units(pipeline.unet.knowledge.units)
     if check:
         return _check(pipeline, examples, recipe, accelerator, echo)

@@ -72,7 +72,7 @@ def cell_centers(grid: int, radius: float) -> np.ndarray:
 
 
 def _photo_agrees(views: Views, points: np.ndarray, reach: float) -> np.ndarray:
-    camera, mask = views.cameras[-1], views.photo[..., 3] > MASK_LEVEL
+    camera, mask = views.photo_camera, views.photo[..., 3] > MASK_LEVEL
     index, inside = _pixels(points, camera, len(mask))
     return inside & _dilate(mask, _pixel_reach(camera, len(mask), reach)).ravel()[index]
 

@@ -1,7 +1,4 @@
-"""NVIDIA kaolin's marching tetrahedra with the face of our own, for machines that have it.
-
-PyPI's ``kaolin`` is an empty placeholder that raises on import, so its presence alone says nothing.
-"""
+"""NVIDIA kaolin's marching tetrahedra with the face of our own, for machines that have it."""
 
 from __future__ import annotations
 
@@ -9,18 +6,9 @@ from functools import cache
 
 import torch
 
+from sv3d_pipe.backend import kaolin_march
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.tets import TetGrid
-
-
-@cache
-def kaolin_march():
-    """kaolin's function, or None where no working kaolin is installed."""
-    try:
-        from kaolin.ops.conversions import marching_tetrahedra
-    except Exception:  # the placeholder and half-installed builds raise all kinds
-        return None
-    return marching_tetrahedra
 
 
 @cache

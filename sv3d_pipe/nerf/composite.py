@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from sv3d_pipe.backend import pick
 from sv3d_pipe.nerf import _march_numba as kernels
 from sv3d_pipe.nerf.march import Samples
 
@@ -18,7 +19,7 @@ def composite(
     w_i = T_i (1 - exp(-sigma_i length_i)) with T_i = exp(-sum of sigma_j length_j before i).
     Runs on numba for float32 on the CPU, otherwise on :func:`composite_reference`.
     """
-    if sigma.device.type == "cpu" and sigma.dtype == rgb.dtype == torch.float32:
+    if pick("compositing", sigma.device, sigma.dtype, rgb.dtype) == "numba":
         return _Composite.apply(sigma, rgb, samples)
     return composite_reference(sigma, rgb, samples)
 

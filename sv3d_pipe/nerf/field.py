@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sv3d_pipe.artifacts import Field
+from sv3d_pipe.artifacts import Field, Mesh
 from sv3d_pipe.nerf.hashgrid import FEATURES, Layout, encode
 
 
@@ -19,7 +19,11 @@ class RadianceField(nn.Module):
         radius: half the cube's side, world units. Points outside are moved to its border.
         levels, table_log2, coarsest, finest: the hash grid, see :class:`Layout`.
         hidden: width of the network.
+    Attributes:
+        mesh: the surface of a fitted field, see :class:`sv3d_pipe.contracts.Reconstruction`.
     """
+
+    mesh: Mesh
 
     def __init__(
         self, radius: float, levels: int = 12, table_log2: int = 16, coarsest: int = 16, finest: int = 256,
@@ -43,6 +47,7 @@ class RadianceField(nn.Module):
         """The fitted field of an artifact, ready to be queried."""
         model = cls(**field.shape)
         model.load_state_dict(field.weights)
+        model.mesh = field.mesh
         return model.eval()
 
     def initialize(self, generator: torch.Generator) -> RadianceField:

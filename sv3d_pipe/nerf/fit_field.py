@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,6 +36,18 @@ TRIAL_STEPS = 300  # of the fits that decide whether a hollow is real
 TRIAL_GAIN = 0.5  # dB that the pixels that look into a hollow must gain
 
 
+class HashGrid:
+    """The reconstructor that is built in, see :class:`sv3d_pipe.contracts.Reconstructor`."""
+
+    identity = "hash grid"
+
+    def fit(self, config: NerfConfig, views: Views, context: Context) -> tuple[Field, dict]:
+        return fit_field(config, views, context)
+
+    def load(self, folder: Path) -> RadianceField:
+        return RadianceField.from_field(Field.load(folder))
+
+
 def fit_field(config: NerfConfig, views: Views, context: Context) -> tuple[Field, dict]:
     """Fit a hash-grid radiance field to the views; extract a closed surface.
 
@@ -57,7 +70,7 @@ def fit_field(config: NerfConfig, views: Views, context: Context) -> tuple[Field
     model.eval()
     metrics = {"psnr_db": psnr(model, grid, Pictures(views.rgba, views.cameras, context.device, views.seen))}
     if views.photo is not None:
-        photo = Pictures(views.photo[None], views.cameras[-1], context.device)
+        photo = Pictures(views.photo[None], views.photo_camera, context.device)
         metrics["photo_psnr_db"] = psnr(model, grid, photo)
     mesh, surface_metrics = extract(model, grid, config.surface, context)
     metrics |= {
@@ -116,7 +129,7 @@ def _opened(
     opened = hull & ~hollow.cells
     short = replace(config, steps=min(config.steps, TRIAL_STEPS))
     trial = replace(
-        context, checkpoint=Checkpoint(), bar=lambda _, total: context.bar("trying a hollow", total)
+        context, checkpoint=Checkpoint(), open_bar=lambda _, total: context.bar("trying a hollow", total)
     )
     closed_db, opened_db = (
         _hollow_psnr(*_fit(short, views, occupied, radius, trial), views, depths.views, hollow)

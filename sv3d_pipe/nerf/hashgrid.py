@@ -8,6 +8,7 @@ import numba
 import numpy as np
 import torch
 
+from sv3d_pipe.backend import pick
 from sv3d_pipe.nerf import _hashgrid_numba as kernels
 
 FEATURES = 2  # per table entry
@@ -58,7 +59,7 @@ def encode(points: torch.Tensor, table: torch.Tensor, layout: Layout) -> torch.T
     Returns:
         [N, layout.width]
     """
-    if points.device.type == "cpu" and points.dtype == table.dtype == torch.float32:
+    if pick("hash grid", points.device, points.dtype, table.dtype) == "numba":
         return _Encode.apply(points, table, layout)
     return encode_reference(points, table, layout)
 

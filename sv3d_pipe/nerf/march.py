@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from sv3d_pipe.backend import pick
 from sv3d_pipe.nerf import _march_numba as kernels
 
 
@@ -47,7 +48,7 @@ def march(
     Ray r's intervals start at entry + (k + jitter[r]) * step. Runs on numba for CPU tensors,
     otherwise on :func:`march_reference`.
     """
-    if origins.device.type != "cpu":
+    if pick("ray marching", origins.device) != "numba":
         return march_reference(origins, directions, occupied, radius, step, jitter)
     arrays = [tensor.contiguous().numpy() for tensor in (origins, directions, jitter, occupied)]
     starts = torch.zeros(len(origins) + 1, dtype=torch.int64)

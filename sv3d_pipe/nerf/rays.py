@@ -87,7 +87,7 @@ def pictures(views: Views, photo_weight: float, device: str) -> list[tuple[Pictu
     if views.photo is None or photo_weight == 0:
         return [(Pictures(views.rgba, views.cameras, device, views.seen), 1.0)]
     others = len(views.cameras) - 1
-    photo = Pictures(views.photo[None], views.cameras[-1], device)
+    photo = Pictures(views.photo[None], views.photo_camera, device)
     if others == 0:
         return [(photo, 1.0)]
     share = photo_weight / (photo_weight + others)

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from sv3d_pipe.artifacts import Field, Mesh, Views
+from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.config import RefineConfig
+from sv3d_pipe.contracts import Prior, Reconstruction
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.mesh_tensors import face_normals, take_rows, vertex_normals
 from sv3d_pipe.geometry.meshes import compact
-from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.refine.dmtet import DeformableSolid, largest_components
 from sv3d_pipe.refine.losses import anchor_loss, color_loss, mask_loss, normal_loss, smooth_loss
 from sv3d_pipe.refine.mesh_picture import MeshPicture, draw, score, seen_at, shrink
-from sv3d_pipe.refine.sds import Prior, distill, random_orbit, random_sigma, soft_mask
+from sv3d_pipe.refine.sds import distill, random_orbit, random_sigma, soft_mask
 from sv3d_pipe.refine.shading import Lighting, illumination_loss, shade
 from sv3d_pipe.refine.silhouette import Topology
 from sv3d_pipe.refine.surface_hits import Hits
@@ -34,27 +34,27 @@ SDS_FROM = 0.8  # SV3D paper: distillation in the last fifth only
 
 def refine_mesh(
     config: RefineConfig,
-    field: Field,
+    reconstruction: Reconstruction,
     views: Views,
     context: Context,
     load_prior: Callable[[], Prior] | None = None,
 ) -> tuple[Mesh, dict[str, Any]]:
-    """Fit a deformable tetrahedral grid and the field's colors to the views.
+    """Fit a deformable tetrahedral grid and the reconstruction's colors to the views.
 
     Args:
-        field: gives the starting surface and the color of space.
+        reconstruction: gives the starting surface and the color of space; its parameters are fitted in place.
         views: the pictures to agree with; the last one is the photo's.
         load_prior: returns the orbit model for score distillation; None does without.
     Returns:
         The mesh with vertex colors, and the metrics: mask_iou over all views first. When the views'
-        masks agree less with the result than with the field's own surface, that surface
+        masks agree less with the result than with the starting surface, that surface
         is returned.
-    Raises UserError when the field has no surface.
+    Raises UserError when there is no surface.
     """
-    if len(field.mesh.faces) == 0:
+    if len(reconstruction.mesh.faces) == 0:
         raise UserError("The field has no surface to refine; run nerf again with more steps.")
-    albedo = RadianceField.from_field(field).to(context.device).train()
-    return refine_from(config, field.mesh, albedo, views, context, load_prior)
+    colors = reconstruction.to(context.device).train()
+    return refine_from(config, reconstruction.mesh, colors, views, context, load_prior)
 
 
 def refine_from(
@@ -99,7 +99,7 @@ class _Fit:
         self.config, self.context, self.load_prior = config, context, load_prior
         self.albedo = albedo
         self.solid = DeformableSolid(start, config.grid).to(context.device)
-        self.cameras = views.cameras
+        self.cameras, self.photo_camera = views.cameras, views.photo_camera
         size = min(views.size, config.render)
         frames = np.stack([shrink(frame, size) for frame in views.rgba])
         self.frames = torch.from_numpy(frames).to(context.device)  # [N, S, S, 4]
@@ -174,7 +174,7 @@ class _Fit:
         """Mask and color losses of the photo and of some random views, and the IoU of all their masks."""
         others = min(self.config.views_per_step - 1, len(self.cameras) - 1)
         chosen = torch.multinomial(self.trust, others, generator=self.generator).tolist() if others else []
-        groups = [(self.cameras[-1], self.photo, self.photo_seen, self.photo_weight)]
+        groups = [(self.photo_camera, self.photo, self.photo_seen, self.photo_weight)]
         if chosen:
             groups.append((self.cameras[chosen], self.frames[chosen], self.seen[chosen], others))
         look = self._look(vertices, faces)
@@ -212,7 +212,9 @@ class _Fit:
         if self.prior is None:
             self.prior = self.load_prior()
         leaf = vertices.detach().requires_grad_()
-        azimuth_deg, elevation_deg, cameras = random_orbit(self.cameras[-1], self.generator)
+        azimuth_deg, elevation_deg, cameras = random_orbit(
+            self.photo_camera, self.prior.frames, self.generator
+        )
         origins = torch.from_numpy(self.cameras.origins).to(leaf)
         unit = torch.nn.functional.normalize(face_normals(leaf.detach(), faces), dim=-1)
 

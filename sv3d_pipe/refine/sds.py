@@ -8,35 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 import torch
 
 from sv3d_pipe.cameras import Cameras, orbit, orbit_azimuths
+from sv3d_pipe.contracts import Prior
 
 SIGMA_RANGE = (0.3, 3.0)  # noise levels, drawn evenly in the logarithm; the paper gives none
 GUIDANCE = 1.5
 
 # Frame numbers to pictures [K, S, S, 4] and soft masks [K, S, S]; called with and without gradient.
 Render = Callable[[list[int]], tuple[torch.Tensor, torch.Tensor]]
-
-
-class Prior(Protocol):
-    """The orbit model as distillation sees it (``orbit.prior.OrbitPrior``)."""
-
-    size: int
-
-    def encode(self, rgba: torch.Tensor) -> torch.Tensor: ...
-
-    def denoise(
-        self,
-        noisy: torch.Tensor,
-        sigma: float,
-        azimuth_deg: np.ndarray,
-        elevation_deg: np.ndarray,
-        guidance: float,
-    ) -> torch.Tensor: ...
 
 
 def soft_mask(points: torch.Tensor, normals: torch.Tensor, origins: torch.Tensor) -> torch.Tensor:
@@ -54,18 +37,20 @@ def soft_mask(points: torch.Tensor, normals: torch.Tensor, origins: torch.Tensor
     return 1 - x * x * (3 - 2 * x)
 
 
-def random_orbit(photo: Cameras, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray, Cameras]:
+def random_orbit(
+    photo: Cameras, frames: int, generator: torch.Generator
+) -> tuple[np.ndarray, np.ndarray, Cameras]:
     """An orbit that ends at the photo's pose and swings up and down by a random sine.
 
     Args:
         photo: the photo's camera, N = 1.
     Returns:
-        azimuth_deg [21] and elevation_deg [21], world angles, and the 21 cameras.
+        azimuth_deg [frames] and elevation_deg [frames], world angles, and their cameras.
     """
     x, y, z = photo.origins[0].astype(float)
     radius = math.sqrt(x * x + y * y + z * z)
     azimuth, elevation = math.degrees(math.atan2(x, z)), math.degrees(math.asin(y / radius))
-    turn = orbit_azimuths()
+    turn = orbit_azimuths(frames)
     draw = torch.rand(3, generator=generator, device=generator.device).tolist()
     swing = (
         (10 + 50 * draw[0]) * np.sin(np.radians((1 + int(2 * draw[1])) * turn)) * (1 if draw[2] < 0.5 else -1)

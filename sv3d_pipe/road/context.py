@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sv3d_pipe.errors import Cancelled
+
 if TYPE_CHECKING:
     import torch
 
@@ -24,6 +26,10 @@ def _unheard(sentence: str) -> None:
     pass
 
 
+def _never() -> bool:
+    return False
+
+
 class SilentBar:
     def update(self, advance: int = 1, metric: str | None = None) -> None:
         pass
@@ -32,6 +38,18 @@ class SilentBar:
 @contextmanager
 def _silent_bar(title: str, total: int):
     yield SilentBar()
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """A bar that also asks, at every step, whether to stop."""
+
+    bar: Bar
+    check: Callable[[], None]
+
+    def update(self, advance: int = 1, metric: str | None = None) -> None:
+        self.bar.update(advance, metric)
+        self.check()
 
 
 class Checkpoint:
@@ -82,18 +100,35 @@ class Context:
     Attributes:
         device: "cpu", "cuda" or "cuda:N".
         seed: every random number of a stage comes from :meth:`generator`.
-        bar: opens a progress bar: ``with context.bar("nerf", total=600) as bar: bar.update(1, "31 dB")``.
+        open_bar: (title, total) -> a progress bar, as :meth:`bar` hands it on.
         say: tells the user a sentence that is no warning.
         warnings: sentences for the user; printed and kept in the stage's record.
         checkpoint: in-stage state for resuming.
+        cancelled: whether somebody wants the run to end; :meth:`bar` asks after every step.
     """
 
     device: str = "cpu"
     seed: int = 23
-    bar: Callable[[str, int], Any] = _silent_bar
+    open_bar: Callable[[str, int], Any] = _silent_bar
     say: Callable[[str], None] = _unheard
     warnings: list[str] = field(default_factory=list)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    cancelled: Callable[[], bool] = _never
+
+    @contextmanager
+    def bar(self, title: str, total: int):
+        """A progress bar: ``with context.bar("nerf", total=600) as bar: bar.update(1, "31 dB")``.
+
+        Its steps raise :class:`Cancelled` once the run is.
+        """
+        self.stop_if_cancelled()
+        with self.open_bar(title, total) as bar:
+            yield _Watched(bar, self.stop_if_cancelled)
+
+    def stop_if_cancelled(self) -> None:
+        """For long work without a bar. Raises Cancelled."""
+        if self.cancelled():
+            raise Cancelled("The run was cancelled.")
 
     def warn(self, sentence: str) -> None:
         self.warnings.append(sentence)

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from sv3d_pipe.config import Config, stable_hash
-from sv3d_pipe.device import PeakMemory, resolve_device
+from sv3d_pipe.device import PeakMemory, is_out_of_memory, resolve_device
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.mesh_formats import WRITTEN, parse_formats
 from sv3d_pipe.road.context import Checkpoint, Context
 from sv3d_pipe.road.report import Reporter
-from sv3d_pipe.road.sources import is_same_source, kind_of, photo_identity
+from sv3d_pipe.road.sources import SourceKind, is_same_source, word_of
 from sv3d_pipe.road.workspace import StageRecord, Workspace, versions
 
 
@@ -31,6 +32,7 @@ class Stage:
         work: (road, context) -> (artifact, metrics).
         load: folder -> artifact, as its ``save`` left it.
         identity: road -> what the result depends on besides settings, seed and upstream.
+        redo: the command, after ``img2mesh``, that makes the stage again; of ``{root}`` and ``{source}``.
     """
 
     name: str
@@ -39,6 +41,19 @@ class Stage:
     work: Callable[[Road, Context], tuple[Any, dict[str, Any]]]
     load: Callable[[Path], Any]
     identity: Callable[[Road], dict[str, str]] = lambda road: {}
+    redo: str = ""
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a road is: the kind of its source, and its stages in order."""
+
+    kind: SourceKind
+    stages: tuple[Stage, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(stage.name for stage in self.stages)
 
 
 @dataclass(frozen=True)
@@ -78,41 +93,41 @@ class Result:
 
 
 class Road:
-    """The way of one photo or capture through the stages in its workspace.
+    """The way of one source through the stages in its workspace.
 
     Args:
-        stages: in order. workspace: where results are kept.
-        photo: the input, or the folder of a capture; may be missing if the first stage is not run.
+        route: the stages. workspace: where results are kept.
+        source: the photo, or the folder of a capture; may be missing if the first stage is not run.
         device: as :func:`~sv3d_pipe.device.resolve_device` takes it; looked up when a stage runs.
-        identify: the input's path and content hash, under "photo" or "capture" and "sha256".
+        cancelled: asked after every step; when it says yes, the run ends with :class:`Cancelled`.
     """
 
     def __init__(
         self,
-        stages: tuple[Stage, ...],
+        route: Route,
         workspace: Workspace,
-        photo: Path,
+        source: Path,
         config: Config,
         seed: int,
         device: str,
         reporter: Reporter,
-        identify: Callable[[Path], dict[str, str]] = photo_identity,
+        cancelled: Callable[[], bool] = lambda: False,
     ):
+        self.route = route
         self.workspace = workspace
-        self.photo = photo
+        self.source = source
         self.config = config
         self.seed = seed
         self.device = device
         self.reporter = reporter
-        self.stages = stages
-        self.names = tuple(stage.name for stage in stages)
-        self._identify = identify
+        self.cancelled = cancelled
+        self.stages, self.names = route.stages, route.names
         self._artifacts: dict[str, Any] = {}
 
     @cached_property
     def identity(self) -> dict[str, str]:
         """Path and content hash of the input. Raises UserError if it cannot be read."""
-        return self._identify(self.photo)
+        return self.route.kind.identity(self.source)
 
     def run(self, start: str | None = None, until: str = "export", force_from: str | None = None) -> Result:
         """Go from ``start`` to ``until``, skipping what is finished.
@@ -164,8 +179,8 @@ class Road:
 
     def _place(self, stage: str) -> int:
         if stage not in self.names:
-            kind = "capture" if self.names[0] == "capture" else "photo"
-            raise UserError(f"A {kind} has no {stage} stage; its stages are {', '.join(self.names)}.")
+            word = self.route.kind.word
+            raise UserError(f"A {word} has no {stage} stage; its stages are {', '.join(self.names)}.")
         return self.names.index(stage)
 
     def _claim(self, start: str) -> None:
@@ -174,15 +189,15 @@ class Road:
         if start == self.names[0]:
             mine = self.identity
             if not is_same_source(mine, run):
-                kind = kind_of(run)
+                word = word_of(run)
                 raise UserError(
-                    f"{self.workspace.root} is the workspace of another {kind} ({run[kind]}); "
+                    f"{self.workspace.root} is the workspace of another {word} ({run[word]}); "
                     "choose another folder with -o."
                 )
         else:
             if run is None:
                 raise UserError(f"{self.workspace.root} is not a workspace; make one with `img2mesh prep`.")
-            mine = {name: run[name] for name in (kind_of(run), "sha256")}
+            mine = {name: run[name] for name in (word_of(run), "sha256")}
         self.workspace.write_run(mine | {"seed": self.seed, "config": self.config.flat()})
 
     def _as_is(self, stage: Stage) -> StageRecord:
@@ -190,10 +205,9 @@ class Road:
         if record is None:
             root = self.workspace.root
             state = "damaged" if self.workspace.folder(stage.name).exists() else "missing"
-            verb = f"{stage.name} {root}"
-            if stage.name == "capture":
-                verb = f"nerf {self.workspace.read_run()['capture']} -o {root}"
-            raise UserError(f"The {stage.name} stage of {root} is {state}; run `img2mesh {verb}` first.")
+            run = self.workspace.read_run()
+            redo = (stage.redo or f"{stage.name} {{root}}").format(root=root, source=run[word_of(run)])
+            raise UserError(f"The {stage.name} stage of {root} is {state}; run `img2mesh {redo}` first.")
         return record
 
     def _finished_or_run(self, stage: Stage, keys: dict[str, str], force: bool) -> StageRun:
@@ -211,7 +225,14 @@ class Road:
     def _run_stage(self, stage: Stage, key: str, upstream: dict[str, str]) -> StageRecord:
         device = resolve_device(self.device)
         checkpoint = Checkpoint(self.workspace.checkpoint_path(stage.name, key, device))
-        context = Context(device, self.seed, self.reporter.bar, self.reporter.say, checkpoint=checkpoint)
+        context = Context(
+            device,
+            self.seed,
+            self.reporter.bar,
+            self.reporter.say,
+            checkpoint=checkpoint,
+            cancelled=self.cancelled,
+        )
         self.reporter.start(stage.name)
         began = time.monotonic()
         try:
@@ -242,9 +263,8 @@ class Road:
         if not runs or runs[-1].record.stage != "export":
             return None
         record = runs[-1].record
-        formats = [part.strip().lower().removeprefix(".") for part in record.config["format"].split(",")]
-        names = [f"mesh.{kind}" for kind in formats if f"mesh.{kind}" in record.files]
-        return self.workspace.folder("export") / names[0]
+        written = [WRITTEN[name].file for name in parse_formats(record.config["format"])]
+        return self.workspace.folder("export") / next(file for file in written if file in record.files)
 
 
 @contextmanager
@@ -253,8 +273,7 @@ def _plain_memory_errors(stage: str, device: str):
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        words = ("out of memory", "can't allocate memory")
-        if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
+        if not is_out_of_memory(error):
             raise
         raise UserError(
             f"The {stage} stage ran out of memory on {device}; close other programs or choose "

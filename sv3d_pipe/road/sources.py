@@ -1,9 +1,10 @@
-"""Which pictures a folder holds, and which workspace belongs to which picture or capture."""
+"""What a road starts from, which workspace belongs to it, and which pictures a folder holds."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,52 +15,67 @@ from sv3d_pipe.road.workspace import Workspace
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
-def photo_identity(photo: Path) -> dict[str, str]:
-    """Absolute path and SHA-256 of a photo. Raises UserError if it cannot be read."""
+@dataclass(frozen=True)
+class SourceKind:
+    """A kind of thing that a road starts from.
+
+    Attributes:
+        word: "photo", "capture": what sentences call it, and its path's name in ``run.json``.
+        sha256: path -> hash of all that belongs to it; raises UserError if it cannot be read.
+        named_after: path -> the path after whose name its workspace is called.
+    """
+
+    word: str
+    sha256: Callable[[Path], str]
+    named_after: Callable[[Path], Path] = lambda path: path
+
+    def identity(self, path: Path) -> dict[str, str]:
+        """Absolute path, under the word, and ``sha256``. Raises UserError if it cannot be read."""
+        return {self.word: str(path.resolve()), "sha256": self.sha256(path)}
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file. Raises UserError if it cannot be read."""
     try:
-        return {"photo": str(photo.resolve()), "sha256": file_sha256(photo)}
+        return file_sha256(path)
     except FileNotFoundError:
-        raise UserError(f"There is no file {photo}; check the path.") from None
+        raise UserError(f"There is no file {path}; check the path.") from None
     except IsADirectoryError:
-        raise UserError(f"{photo} is a folder; give the path of one picture.") from None
+        raise UserError(f"{path} is a folder; give the path of one picture.") from None
     except OSError as error:
-        raise UserError(f"Cannot read {photo}: {error.strerror}.") from None
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from None
 
 
-def kind_of(identity: dict[str, Any]) -> str:
-    """Whether an identity or a workspace's run is that of a "photo" or of a "capture"."""
-    return "capture" if "capture" in identity else "photo"
+PHOTO = SourceKind("photo", content_sha256)
+
+
+def word_of(identity: dict[str, Any]) -> str:
+    """The word of the kind that an identity, or a workspace's run, is of."""
+    return next(key for key in identity if key not in ("sha256", "seed", "config"))
 
 
 def is_same_source(mine: dict[str, str], run: dict[str, Any] | None) -> bool:
-    """Whether a workspace's last run was of this photo or capture: the same path, or it moved or was copied."""
+    """Whether a workspace's last run was of this source: the same path, or it moved or was copied."""
     if run is None:
         return True
-    kind = kind_of(mine)
-    if kind != kind_of(run):
+    word = word_of(mine)
+    if word not in run:
         return False
-    same_name = Path(mine[kind]).name == Path(run[kind]).name
-    return mine[kind] == run[kind] or (same_name and mine["sha256"] == run["sha256"])
+    same_name = Path(mine[word]).name == Path(run[word]).name
+    return mine[word] == run[word] or (same_name and mine["sha256"] == run["sha256"])
 
 
-def workspace_for(
-    photo: Path, parent: Path, identify: Callable[[Path], dict[str, str]] = photo_identity
-) -> Path:
-    """The workspace of ``photo`` below ``parent``: ``a``; or, where another photo has that, ``a-jpg``, ``a-jpg-2``.
+def workspace_for(source: Path, parent: Path, kind: SourceKind = PHOTO) -> Path:
+    """The workspace of a photo or another source below ``parent``: ``a``; or, where another photo has that, ``a-jpg``, ``a-jpg-2``.
 
     The folder is made and reserved, so ``a.png`` and ``a.jpg`` never share one even when both are asked for before
-    either is run, by two processes or by one; and a photo finds its own again. The same for captures with their
-    ``identify``; one that is given by its transforms file is named after the folder.
+    either is run, by two processes or by one; and a photo finds its own again.
 
     Raises:
-        UserError: the photo cannot be read, or no folder can be made.
+        UserError: the source cannot be read, or no folder can be made.
     """
-    mine = identify(photo)
-    kind = kind_of(mine)
-    named = photo
-    if kind == "capture":
-        named = photo.resolve().parent if photo.is_file() else photo.resolve()
-    stem, suffix = named.stem, named.suffix.lstrip(".").lower() or kind
+    mine, named = kind.identity(source), kind.named_after(source)
+    stem, suffix = named.stem, named.suffix.lstrip(".").lower() or kind.word
     names = [stem, f"{stem}-{suffix}"] + [f"{stem}-{suffix}-{i}" for i in range(2, 1000)]
     for name in names:
         workspace = Workspace(parent / name)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sv3d_pipe.capture.transforms import capture_identity, is_capture, read_frames
+from sv3d_pipe.capture.transforms import CAPTURE, capture_sha256, is_capture, read_frames
 from sv3d_pipe.errors import UserError
 
 POSE = np.array([[1, 0, 0, 1], [0, 0, -1, 2], [0, 1, 0, 3], [0, 0, 0, 1.0]])
@@ -65,11 +65,11 @@ def test_a_scale_in_the_axes_is_taken_out_and_applied_transform_is_left_alone(ca
 
 
 def test_the_identity_follows_the_content(capture, tmp_path):
-    before = capture_identity(capture())
-    assert capture_identity(tmp_path) == before
+    before = capture_sha256(capture())
+    assert capture_sha256(tmp_path) == before
     Image.new("RGB", (8, 8), (9, 9, 9)).save(tmp_path / "1.png")
-    after = capture_identity(tmp_path)
-    assert after["capture"] == before["capture"] and after["sha256"] != before["sha256"]
+    assert capture_sha256(tmp_path) != before
+    assert CAPTURE.identity(tmp_path)["capture"] == str(tmp_path.resolve())
 
 
 MIRRORED = np.diag([-1.0, 1, 1, 1])

@@ -22,7 +22,7 @@ def call(*args):
 def fake(monkeypatch, tmp_path):
     """The fake road behind the command, in a folder with photo.png."""
     fake = FakeRoad()
-    monkeypatch.setattr("sv3d_pipe.pipeline.ROAD", fake.stages)
+    monkeypatch.setattr("sv3d_pipe.pipeline.PHOTO_ROUTE", fake.route)
     monkeypatch.setattr("sv3d_pipe.orbit.store.find.find_model", lambda name: tmp_path)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photo.png").write_text("P")

@@ -11,9 +11,10 @@ from PIL import Image
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.export.asset import Asset, placed
-from sv3d_pipe.export.formats import encode, encode_glb, parse_formats
+from sv3d_pipe.export.formats import encode, encode_glb
 from sv3d_pipe.export.textured_views import file_views, render_textured
 from sv3d_pipe.geometry.extent import relative_depth, stretched, unit_box
+from sv3d_pipe.mesh_formats import parse_formats
 from sv3d_pipe.pipeline import Image2Mesh
 
 
@@ -202,7 +203,7 @@ def test_openusd_s_own_validators_find_nothing(asset, tmp_path):
 
 
 def test_missing_usd_is_said_in_one_sentence_before_any_work(monkeypatch):
-    monkeypatch.setattr("sv3d_pipe.export.extras.find_spec", lambda name: None)
+    monkeypatch.setattr("sv3d_pipe.mesh_formats.find_spec", lambda name: None)
     image2mesh = Image2Mesh.from_preset("draft", {"export.format": "glb,USDZ"})
     image2mesh.check(until="refine")
     with pytest.raises(UserError, match="usdz needs OpenUSD; install it with"):

@@ -34,7 +34,7 @@ def test_triangles_become_equal_and_the_surface_stays():
 
 
 def test_a_missing_remesher_is_said_in_one_sentence(monkeypatch):
-    monkeypatch.setattr("sv3d_pipe.export.extras.find_spec", lambda name: None)
+    monkeypatch.setattr("sv3d_pipe.export.remesh.find_spec", lambda name: None)
     with pytest.raises(UserError, match="needs Instant Meshes; install it with"):
         equal_triangles(colored(trimesh.creation.icosphere()), 100)
 

@@ -190,10 +190,10 @@ def test_every_setting_of_the_recipe_is_an_option():
 def toy_data(monkeypatch, tmp_path):
     """`--model new` is the toy, and a data set is two toy orbits."""
     from sv3d_pipe.dataset import orbit_set as dataset
-    from sv3d_pipe.finetune import phases
+    from sv3d_pipe.finetune import session
 
     monkeypatch.setattr(dataset, "OrbitSet", lambda folder: [record(0), record(1)])
-    monkeypatch.setattr(phases, "start_model", lambda *a, **k: toy_pipeline())
+    monkeypatch.setattr(session, "start_model", lambda *a, **k: toy_pipeline())
     return ["data", "-o", str(tmp_path / "out"), "--model", "new", "--device", "cpu"]
 
 

@@ -119,13 +119,13 @@ def test_a_killed_fit_goes_on_and_ends_like_an_unbroken_one(views, tmp_path):
     def only_nerf(bar):  # the bars before the first step and after the last do not count
         return lambda title, total: bar if title == "nerf" else _KillingBar(-1)
 
-    broken = Context(bar=only_nerf(_KillingBar(61)), checkpoint=Checkpoint(tmp_path / "state", 0))
+    broken = Context(open_bar=only_nerf(_KillingBar(61)), checkpoint=Checkpoint(tmp_path / "state", 0))
     with pytest.raises(_Killed):
         fit_field(config, views, broken)
     advances = []
     bar = _KillingBar(-1)
     bar.update = lambda advance=1, metric=None: advances.append(advance)
-    resumed = Context(bar=only_nerf(bar), checkpoint=Checkpoint(tmp_path / "state", 0))
+    resumed = Context(open_bar=only_nerf(bar), checkpoint=Checkpoint(tmp_path / "state", 0))
     again, _ = fit_field(config, views, resumed)
     assert advances[0] == 60 and sum(advances) == 90
     assert torch.equal(again.weights["table"], whole.weights["table"])

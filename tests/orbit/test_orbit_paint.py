@@ -1,4 +1,6 @@
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -73,9 +75,45 @@ def test_seed_decides_the_frames(model):
     assert np.abs(a - c).max() > 1e-3
 
 
+def test_threads_that_share_a_model_paint_what_each_alone_would(model):
+    """The sampler counts its steps, so each call must have one of its own."""
+    jobs = [
+        (seed, steps, solver) for seed in (1, 2) for steps, solver in ((7, "euler"), (9, "dpm"), (5, "euler"))
+    ]
+
+    def work(job):
+        seed, steps, solver = job
+        config = OrbitConfig(model=model, steps=steps, solver=solver)
+        return paint(config, Photo(half_disc()), Context(seed=seed))[0].rgba
+
+    alone = [work(job) for job in jobs]
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        together = list(pool.map(work, jobs))
+    for one, other in zip(alone, together):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_pipeline_called_by_threads_counts_steps_for_each():
+    pipeline, start = formula_pipeline(), threading.Barrier(3)
+
+    def work(seed):
+        start.wait()
+        return pipeline(
+            half_disc(), num_inference_steps=12, generator=torch.Generator().manual_seed(seed)
+        ).frames
+
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(work, range(3)))
+    for seed, frames in enumerate(together):
+        alone = pipeline(
+            half_disc(), num_inference_steps=12, generator=torch.Generator().manual_seed(seed)
+        ).frames
+        np.testing.assert_array_equal(frames, alone)
+
+
 def test_bar_moves_once_per_step(model):
     bar = CountingBar()
-    paint(OrbitConfig(model=model, steps=4), Photo(half_disc()), Context(bar=lambda title, total: bar))
+    paint(OrbitConfig(model=model, steps=4), Photo(half_disc()), Context(open_bar=lambda title, total: bar))
     assert len(bar.metrics) == 4
     assert all(metric.endswith(" dB") for metric in bar.metrics)
 
@@ -108,7 +146,7 @@ def test_the_bar_of_a_model_with_a_vae_shows_the_noise_and_decodes_nothing(monke
     monkeypatch.setattr("sv3d_pipe.orbit.store.load.load_pipeline", lambda name, device, dtype: pipeline)
     pipeline.vae.decoder.register_forward_pre_hook(lambda module, args: decoded.append(len(args[0])))
     config = OrbitConfig(model="tiny", steps=3, guidance=1.0)
-    paint(config, Photo(half_disc()), Context(bar=lambda title, total: bar))
+    paint(config, Photo(half_disc()), Context(open_bar=lambda title, total: bar))
     assert bar.metrics[0] == "noise 700" and bar.metrics[-1] == "noise 0.002"
     assert sum(decoded) == 21  # the frames, once
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import trimesh
 
-from sv3d_pipe.artifacts import Field, Mesh, Views
+from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.config import RefineConfig
 from sv3d_pipe.errors import UserError
@@ -76,8 +76,8 @@ def test_the_field_gives_start_and_color():
     field = RadianceField(0.581, levels=4, table_log2=10, finest=32).initialize(
         torch.Generator().manual_seed(0)
     )
-    artifact = Field(field.state_dict(), field.shape, ball(0.42))
-    mesh, metrics = refine_mesh(SMALL, artifact, views_of(ball(0.4)), Context())
+    field.mesh = ball(0.42)
+    mesh, metrics = refine_mesh(SMALL, field, views_of(ball(0.4)), Context())
     assert metrics["refined"] and metrics["faces"] == len(mesh.faces)
     assert (
         np.abs(mesh.rgb.mean(0) - [0.8, 0.2, 0.1]).max() < np.abs(np.array([0.5] * 3) - [0.8, 0.2, 0.1]).max()
@@ -101,7 +101,8 @@ def test_an_empty_surface_is_the_users_error():
     field = RadianceField(0.581, levels=4, table_log2=10, finest=32)
     nothing = Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int64), np.zeros((0, 3), np.float32))
     with pytest.raises(UserError, match="no surface"):
-        refine_mesh(SMALL, Field(field.state_dict(), field.shape, nothing), views_of(ball(0.4)), Context())
+        field.mesh = nothing
+        refine_mesh(SMALL, field, views_of(ball(0.4)), Context())
 
 
 def test_a_worse_result_is_thrown_away():
@@ -157,7 +158,7 @@ def test_resuming_equals_going_through(tmp_path):
 class WhitePrior:
     """Wants white pictures."""
 
-    size = 16
+    size, frames = 16, 21
     sigmas: list
 
     def __init__(self):

@@ -47,7 +47,7 @@ def test_random_orbit_ends_at_the_photo():
     photo = orbit(np.array([40.0]), np.array([15.0]), radius=1.7)
     generator = torch.Generator().manual_seed(0)
     for _ in range(5):
-        azimuth_deg, elevation_deg, cameras = random_orbit(photo, generator)
+        azimuth_deg, elevation_deg, cameras = random_orbit(photo, 21, generator)
         assert len(cameras) == len(azimuth_deg) == len(elevation_deg) == 21
         assert azimuth_deg[-1] == pytest.approx(40, abs=1e-3)
         assert elevation_deg[-1] == pytest.approx(15, abs=1e-3)
@@ -59,7 +59,7 @@ def test_random_orbit_ends_at_the_photo():
 class TinyPrior:
     """Halves the picture and believes that clean latents are smooth."""
 
-    size = 8
+    size, frames = 8, 21
 
     def __init__(self):
         self.weight = torch.randn(3, 4, 2, 2, generator=torch.Generator().manual_seed(3))

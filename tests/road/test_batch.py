@@ -19,15 +19,15 @@ def fake(monkeypatch, tmp_path):
     prep = fake.stages[0]
 
     def work(road, context):
-        text = road.photo.read_text()
+        text = road.source.read_text()
         if text == "bad":
-            raise UserError(f"{road.photo} is not a picture.")
+            raise UserError(f"{road.source} is not a picture.")
         if text == "bug":
             raise ZeroDivisionError("division by zero")
         return prep.work(road, context)
 
     stages = (dataclasses.replace(prep, work=work), *fake.stages[1:])
-    monkeypatch.setattr("sv3d_pipe.pipeline.ROAD", stages)
+    monkeypatch.setattr("sv3d_pipe.pipeline.PHOTO_ROUTE", dataclasses.replace(fake.route, stages=stages))
     monkeypatch.setattr("sv3d_pipe.orbit.store.find.find_model", lambda name: tmp_path)
     monkeypatch.chdir(tmp_path)
     return fake

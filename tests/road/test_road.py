@@ -11,11 +11,12 @@ import pytest
 from road_fakes import FakeRoad
 
 from sv3d_pipe.config import Config
-from sv3d_pipe.errors import UserError
-from sv3d_pipe.pipeline import CAPTURE_ROAD, ROAD
+from sv3d_pipe.errors import Cancelled, UserError
+from sv3d_pipe.pipeline import CAPTURE_ROUTE, PHOTO_ROUTE
 from sv3d_pipe.road.context import Checkpoint
 from sv3d_pipe.road.report import Reporter
-from sv3d_pipe.road.run import Road
+from sv3d_pipe.road.run import Road, Route
+from sv3d_pipe.road.sources import PHOTO
 from sv3d_pipe.road.workspace import STAGES, Workspace
 
 MESH = "export(orbit(P()),refine(P(),orbit(P()),nerf(orbit(P()))))"
@@ -32,12 +33,13 @@ def go(fake, tmp_path):
     photo = tmp_path / "photo.png"
     photo.write_text("P")
 
-    def run(settings=None, seed=1, reporter=None, stages=None, **how):
+    def run(settings=None, seed=1, reporter=None, stages=None, cancelled=None, **how):
         fake.worked.clear()
         fake.loaded.clear()
         road = Road(
-            stages or fake.stages, Workspace(tmp_path / "out"), photo, Config().replace(settings or {}),
-            seed, "cpu", reporter or Reporter(),
+            Route(PHOTO, stages or fake.stages), Workspace(tmp_path / "out"), photo,
+            Config().replace(settings or {}), seed, "cpu", reporter or Reporter(),
+            cancelled or (lambda: False),
         )  # fmt: skip
         go.result = road.run(**how)
         return list(fake.worked)
@@ -48,15 +50,16 @@ def go(fake, tmp_path):
 
 
 def test_the_road_has_the_stages_in_the_order_of_the_workspace():
-    assert tuple(stage.name for stage in ROAD) == STAGES
-    for index, stage in enumerate(ROAD):
+    assert tuple(stage.name for stage in PHOTO_ROUTE.stages) == STAGES
+    for index, stage in enumerate(PHOTO_ROUTE.stages):
         assert set(stage.takes) <= set(STAGES[:index])
 
 
 def test_a_capture_takes_the_place_of_prep_and_orbit():
-    assert tuple(stage.name for stage in CAPTURE_ROAD) == ("capture", "nerf", "refine", "export")
-    assert [stage.work for stage in CAPTURE_ROAD[1:]] == [stage.work for stage in ROAD[2:]]
-    for index, stage in enumerate(CAPTURE_ROAD):
+    assert CAPTURE_ROUTE.names == ("capture", "nerf", "refine", "export")
+    for mine, theirs in zip(CAPTURE_ROUTE.stages[1:], PHOTO_ROUTE.stages[2:]):
+        assert (mine.name, mine.version, mine.work.func) == (theirs.name, theirs.version, theirs.work.func)
+    for index, stage in enumerate(CAPTURE_ROUTE.stages):
         assert set(stage.takes) <= set(("capture", "nerf", "refine", "export")[:index])
 
 
@@ -142,6 +145,21 @@ def test_a_killed_run_goes_on_where_it_died(go, fake):
     assert go.result.mesh.read_text() == MESH
 
 
+def test_a_cancelled_run_ends_at_its_next_step_and_can_be_gone_on_with(go, fake):
+    asked = []
+
+    def cancelled():
+        asked.append(True)
+        return len(fake.worked) == 3  # nerf has begun
+
+    with pytest.raises(Cancelled):
+        go(cancelled=cancelled)
+    assert fake.worked == ["prep", "orbit", "nerf"] and len(asked) > 3
+    assert not (go.photo.parent / "out" / "3-nerf").exists()
+    assert go() == ["nerf", "refine", "export"]
+    assert go.result.mesh.read_text() == MESH
+
+
 def test_a_damaged_stage_is_run_again_and_the_rest_kept(go):
     go()
     (go.result.workspace / "3-nerf" / "mesh.glb").write_text("rotten")
@@ -168,7 +186,7 @@ def test_the_workspace_of_another_photo_is_refused(go, fake, tmp_path):
     go.photo = None
     other = tmp_path / "other.png"
     other.write_text("O")
-    road = Road(fake.stages, Workspace(tmp_path / "out"), other, Config(), 1, "cpu", Reporter())
+    road = Road(fake.route, Workspace(tmp_path / "out"), other, Config(), 1, "cpu", Reporter())
     with pytest.raises(UserError, match="is the workspace of another photo"):
         road.run()
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from sv3d_pipe.capture.transforms import capture_folder
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.road.sources import images_below, workspace_for
+from sv3d_pipe.road.sources import PHOTO, SourceKind, images_below, workspace_for
 from sv3d_pipe.road.workspace import FREE_BYTES, StageRecord, Workspace
 
 
@@ -157,11 +158,9 @@ def _photo(path, content=b"x"):
 
 
 def _claim(photo, parent):
-    from sv3d_pipe.road.sources import photo_identity
-
     workspace = Workspace(workspace_for(photo, parent))
     with workspace.lock():
-        workspace.write_run(photo_identity(photo))
+        workspace.write_run(PHOTO.identity(photo))
     return workspace.root.name
 
 
@@ -226,16 +225,14 @@ def test_a_capture_and_a_photo_of_one_name_get_different_workspaces(tmp_path):
     folder = tmp_path / "toy"
     folder.mkdir()
 
-    def identify(path):
-        return {"capture": str(path.resolve()), "sha256": "1"}
-
-    root = workspace_for(folder, tmp_path / "out", identify)
+    kind = SourceKind("capture", lambda path: "1", capture_folder)
+    root = workspace_for(folder, tmp_path / "out", kind)
     assert root.name == "toy-capture"
     with Workspace(root).lock():
-        Workspace(root).write_run(identify(folder))
-    assert workspace_for(folder, tmp_path / "out", identify) == root
+        Workspace(root).write_run(kind.identity(folder))
+    assert workspace_for(folder, tmp_path / "out", kind) == root
     file = _photo(folder / "transforms.json")
-    assert workspace_for(file, tmp_path / "fresh", identify).name == "toy"
+    assert workspace_for(file, tmp_path / "fresh", kind).name == "toy"
 
 
 def test_images_below_knows_suffixes_and_leaves_out_results(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from sv3d_pipe.backend import pick
 from sv3d_pipe.orbit.mini import _volume_render_numba as kernels
 from sv3d_pipe.orbit.mini.voxels import ray_points, rays
 
@@ -22,7 +23,7 @@ def render_volume(volume: torch.Tensor, axes: torch.Tensor, side: int, ray_sampl
     Returns:
         [B, T, 8, side, side] premultiplied rgb, alpha, and the features weighted like rgb.
     """
-    if volume.device.type == "cpu" and volume.dtype == torch.float32:
+    if pick("volume rendering", volume.device, volume.dtype) == "numba":
         return _Render.apply(volume, axes, side, ray_samples)
     return render_volume_torch(volume, axes, side, ray_samples)
 

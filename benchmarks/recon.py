@@ -4,7 +4,7 @@
     python benchmarks/recon.py --only stages --objects DIR --limit 5 --preset standard
     python benchmarks/recon.py --only paper --device cuda
 
-kernels  the hash grid beside plain torch, the rasteriser beside embree (`pip install embreex`), marching
+kernels  the hash grid beside plain torch, the rasterizer beside embree (`pip install embreex`), marching
          tetrahedra beside versions that look at every tetrahedron. On the CPU.
 fit      the whole nerf stage beside the same stage without our kernels, until the PSNR is equal. On the CPU.
 stages   seconds of nerf, refine and export, and the chamfer distance (protocol A) that they buy.
@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from command import run
 from full_size import full_size
-from recon_contenders import hash_grid, hull_solid, marching, rasteriser
+from recon_contenders import hash_grid, hull_solid, marching, rasterizer
 from recon_fit import whole_fit
 from recon_rounds import compared, say, show, write
 from recon_stages import HARMLESS, orbit_views, paper_steps, placed, road, spent, warm_up
@@ -57,7 +57,7 @@ def kernels(options: argparse.Namespace, config: Config) -> list[dict[str, Any]]
     every = [
         hash_grid(config.nerf, views, with_points=False),
         hash_grid(config.nerf, views, with_points=True),
-        rasteriser(solid, views.cameras[shown], options.size * supersampling(options.size)),
+        rasterizer(solid, views.cameras[shown], options.size * supersampling(options.size)),
         marching(solid),
     ]
     return [compared(comparison, options.rounds) for comparison in every]

@@ -91,7 +91,7 @@ def hull_solid(views: Views, cells: int) -> DeformableSolid:
     return DeformableSolid(Mesh(vertices, faces, np.full_like(vertices, 0.5)), cells)
 
 
-def rasteriser(solid: DeformableSolid, cameras: Cameras, size: int) -> Comparison:
+def rasterizer(solid: DeformableSolid, cameras: Cameras, size: int) -> Comparison:
     """Which triangle does each pixel see, of a mesh whose vertices are others in every round."""
     vertices, faces = (tensor.detach() for tensor in solid.surface())
     origins, directions = cameras.rays(size)
@@ -124,7 +124,7 @@ def rasteriser(solid: DeformableSolid, cameras: Cameras, size: int) -> Compariso
         same = [f"{np.mean(results[name] == results['ours']):.2%} as {name}" for name in others]
         return f"The same triangle in {', '.join(same)} of the pixels" if same else "Nothing to compare with"
 
-    title = f"rasteriser: {len(cameras)} pictures of {size} px, {len(faces)} triangles, new in every round"
+    title = f"rasterizer: {len(cameras)} pictures of {size} px, {len(faces)} triangles, new in every round"
     return Comparison(title, tuple(Contender(n, timed(f, changed)) for n, f in ways.items()), agree, missing)
 
 

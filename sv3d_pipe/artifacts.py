@@ -31,7 +31,7 @@ class Photo:
     """The prepared input.
 
     Attributes:
-        rgba: [S, S, 4] the object, centred, on transparent background.
+        rgba: [S, S, 4] the object, centerd, on transparent background.
     """
 
     rgba: np.ndarray
@@ -120,7 +120,7 @@ class Views:
 
 @dataclass(frozen=True)
 class Mesh:
-    """A triangle mesh with one colour per vertex.
+    """A triangle mesh with one color per vertex.
 
     Attributes:
         vertices: [V, 3] float32, world space.
@@ -141,8 +141,8 @@ class Mesh:
         """The same mesh as a ``trimesh.Trimesh`` (vertices are not merged)."""
         import trimesh
 
-        colours = (np.clip(self.rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
-        return trimesh.Trimesh(self.vertices, self.faces, vertex_colors=colours, process=False)
+        colors = (np.clip(self.rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
+        return trimesh.Trimesh(self.vertices, self.faces, vertex_colors=colors, process=False)
 
     def save(self, folder: Path) -> None:
         self.to_trimesh().export(folder / "mesh.ply")
@@ -153,7 +153,7 @@ class Mesh:
 
     @classmethod
     def from_file(cls, path: Path) -> Mesh:
-        """A mesh file of a kind in :data:`sv3d_pipe.mesh_formats.READ`; vertex colours where it has them, grey otherwise.
+        """A mesh file of a kind in :data:`sv3d_pipe.mesh_formats.READ`; vertex colors where it has them, gray otherwise.
 
         Raises UserError if there is no such file, it cannot be read, or it holds no triangles.
         """

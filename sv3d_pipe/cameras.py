@@ -4,7 +4,7 @@ World: glTF axes, right-handed, +y up, +z towards the viewer of the photo, objec
 Azimuth 0 puts the camera on +z; growing azimuth moves it towards +x, counter-clockwise seen from
 above. Elevation is positive when the camera is above the object.
 ``c2w`` is 4x4 with OpenGL camera axes: x right, y up, z back (the camera looks along -z).
-Images are square; row 0 is the top; pixel centres lie at +0.5.
+Images are square; row 0 is the top; pixel centers lie at +0.5.
 An orbit has 21 frames and the photo is its LAST frame (azimuth 360 = 0).
 """
 
@@ -72,7 +72,7 @@ class Cameras:
         return 0.5 * size / np.tan(np.radians(self.fov_deg) / 2)
 
     def rays(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rays through all pixel centres.
+        """Rays through all pixel centers.
 
         Returns:
             origins [N, 3] and unit directions [N, size, size, 3], float32, world space.
@@ -91,7 +91,7 @@ class Cameras:
             points: [P, 3] world coordinates.
             size: image side in pixels.
         Returns:
-            xy [N, P, 2] pixel coordinates (pixel centres at +0.5, y down) and depth [N, P] along
+            xy [N, P, 2] pixel coordinates (pixel centers at +0.5, y down) and depth [N, P] along
             the viewing axis (positive in front of the camera).
         """
         w2c = self.w2c

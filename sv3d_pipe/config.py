@@ -28,7 +28,7 @@ else:
 
 @dataclass(frozen=True)
 class PrepConfig:
-    """Cut the object out of the photo and centre it."""
+    """Cut the object out of the photo and center it."""
 
     matte: Literal["auto", "alpha", "offline", "rembg"] = option(
         "auto",
@@ -116,7 +116,7 @@ class RefineConfig:
     """Refine the surface as a deformable tetrahedral grid (DMTet) with soft-masked SDS at the end."""
 
     shape: str = option("field", "What to start from: field (the nerf stage's surface), or a mesh file.")
-    steps: int = option(100, "Optimisation steps.", at_least=1, at_most=100_000)
+    steps: int = option(100, "Optimization steps.", at_least=1, at_most=100_000)
     grid: int = option(64, "Cells per side of the tetrahedral grid.", at_least=8, at_most=256)
     views_per_step: int = option(4, "Views rendered in each step.", at_least=1, at_most=21)
     learning_rate: float = option(0.03, "Adam's learning rate, in grid cells for the geometry.", at_least=0)
@@ -130,12 +130,12 @@ class RefineConfig:
     mask_weight: float = option(
         0.25, "Weight of the silhouette loss: squared differences per pixel of the object.", at_least=0
     )
-    color_weight: float = option(1.0, "Weight of the colour loss.", at_least=0)
+    color_weight: float = option(1.0, "Weight of the color loss.", at_least=0)
     lighting: bool = option(False, "Explain shading by 24 spherical lights instead of surface color.")
     light_weight: float = option(
         0.05, "With lighting: weight of the agreement of light and the pictures' brightness.", at_least=0
     )
-    normal_weight: float = option(0.1, "Weight of the agreement of neighbouring face normals.", at_least=0)
+    normal_weight: float = option(0.1, "Weight of the agreement of neighboring face normals.", at_least=0)
     smooth_weight: float = option(0.05, "Weight of the SDF's smoothness.", at_least=0)
     render: int = option(
         256, "Largest side of the pictures compared with the views.", at_least=16, at_most=2048

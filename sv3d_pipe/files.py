@@ -1,11 +1,13 @@
-"""Files that are written whole or not at all, flushed to the disk, and known by their content."""
+"""Files that are written whole or not at all, flushed to the disk, known by their content; and what JSON can hold."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 from pathlib import Path
+from typing import Any
 
 
 def file_sha256(path: Path) -> str:
@@ -43,3 +45,14 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON knows it: arrays and numpy numbers unpacked; what is not finite becomes None."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -27,7 +27,7 @@ BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, str
 def read_image(path: Path, longest: int) -> tuple[np.ndarray, tuple[int, int]]:
     """Read a PNG, JPEG, WebP, BMP, TIFF or GIF (first frame).
 
-    Palettes, grey, CMYK, 16 bits and embedded color profiles become sRGB; EXIF rotation is applied.
+    Palettes, gray, CMYK, 16 bits and embedded color profiles become sRGB; EXIF rotation is applied.
 
     Args:
         path: the file.
@@ -83,7 +83,7 @@ def _decode(path: Path, data: bytes, longest: int) -> tuple[np.ndarray, tuple[in
 
 def _to_float(image: Image.Image, longest: int) -> np.ndarray:
     if image.mode in DEEP_MODES or image.mode.startswith("I;16"):
-        return _deep_grey(image, longest)
+        return _deep_gray(image, longest)
     transparent = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
     if image.mode == "CMYK" or not transparent:
         image = _shrink(image if image.mode in ("RGB", "CMYK", "L") else image.convert("RGB"), longest)
@@ -125,18 +125,18 @@ def _to_srgb(image: Image.Image, mode: str, profile: bytes | None = None) -> Ima
     return image.convert(mode)
 
 
-def _deep_grey(image: Image.Image, longest: int) -> np.ndarray:
-    """Grey of more than 8 bits, [H, W, 3]: integers over 65535 and floats over 1 are scaled to their peak."""
-    grey = np.nan_to_num(np.asarray(image).astype(np.float32))
+def _deep_gray(image: Image.Image, longest: int) -> np.ndarray:
+    """Gray of more than 8 bits, [H, W, 3]: integers over 65535 and floats over 1 are scaled to their peak."""
+    gray = np.nan_to_num(np.asarray(image).astype(np.float32))
     white = DEEP_MODES.get(image.mode, 65535.0)
-    peak = float(grey.max())
+    peak = float(gray.max())
     if image.mode == "I" and peak <= 255:
         white = 255.0
-    grey = np.clip(grey / max(white, peak), 0, 1)
+    gray = np.clip(gray / max(white, peak), 0, 1)
     size = _scaled_size(image.width, image.height, longest)
     if size != image.size:
-        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    return np.repeat(grey[..., None], 3, -1)
+        gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
+    return np.repeat(gray[..., None], 3, -1)
 
 
 def save_png(path: Path, image: np.ndarray) -> None:
@@ -157,9 +157,9 @@ def on_white(rgba: np.ndarray) -> np.ndarray:
 
 
 def resize_rgba(rgba: np.ndarray, size: int) -> np.ndarray:
-    """Resize a straight-alpha [H, W, 4] image to size x size; colours are averaged premultiplied.
+    """Resize a straight-alpha [H, W, 4] image to size x size; colors are averaged premultiplied.
 
-    Area averaging when shrinking, bicubic when enlarging. Colours where alpha is 0 become 0.
+    Area averaging when shrinking, bicubic when enlarging. Colors where alpha is 0 become 0.
     """
     method = cv2.INTER_AREA if size < rgba.shape[0] else cv2.INTER_CUBIC
     premultiplied = np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], -1)

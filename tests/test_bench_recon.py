@@ -186,9 +186,9 @@ def test_marching_contenders_agree(bench, views):
     assert comparison.agree(results) == "DIFFERENT SURFACES"
 
 
-def test_rasteriser_without_embree_is_said(bench, views, monkeypatch):
+def test_rasterizer_without_embree_is_said(bench, views, monkeypatch):
     monkeypatch.setitem(sys.modules, "embreex", None)
-    comparison = bench.contenders.rasteriser(bench.contenders.hull_solid(views, 12), views.cameras[:2], 64)
+    comparison = bench.contenders.rasterizer(bench.contenders.hull_solid(views, 12), views.cameras[:2], 64)
     assert "pip install embreex" in comparison.missing["embree"]
     results = {c.name: c.attempt(0)[1] for c in comparison.contenders}
     assert list(results) == ["ours", "ours, 1 thread"]
@@ -196,9 +196,9 @@ def test_rasteriser_without_embree_is_said(bench, views, monkeypatch):
     assert not np.array_equal(comparison.contenders[0].attempt(1)[1], results["ours"])
 
 
-def test_rasteriser_sees_what_embree_sees(bench, views):
+def test_rasterizer_sees_what_embree_sees(bench, views):
     pytest.importorskip("embreex")
-    comparison = bench.contenders.rasteriser(bench.contenders.hull_solid(views, 12), views.cameras[:2], 64)
+    comparison = bench.contenders.rasterizer(bench.contenders.hull_solid(views, 12), views.cameras[:2], 64)
     results = {c.name: c.attempt(0)[1] for c in comparison.contenders}
     assert len(results) == 4
     assert all(np.mean(other == results["ours"]) > 0.999 for other in results.values())

@@ -64,7 +64,7 @@ def test_the_cut_out_is_the_object(run):
 def test_the_front_shows_the_photo(run):
     _, _, result, _ = run
     record = json.loads((result.workspace / "5-export" / "stage.json").read_text())
-    # A grey picture of the right outline scores about 14 dB here, an empty one 10.
+    # A gray picture of the right outline scores about 14 dB here, an empty one 10.
     assert record["metrics"]["front_psnr_db"] > 16
 
 

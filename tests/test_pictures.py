@@ -59,7 +59,7 @@ def test_gif_gives_its_first_frame(tmp_path):
     assert np.allclose(image[..., :3], [1, 0, 0])
 
 
-def test_sixteen_bit_grey_keeps_its_range(tmp_path):
+def test_sixteen_bit_gray_keeps_its_range(tmp_path):
     ramp = np.linspace(0, 65535, 64).astype(np.uint16)[None].repeat(32, 0)
     for name in ("a.png", "a.tif"):
         Image.fromarray(ramp).save(tmp_path / name)
@@ -77,7 +77,7 @@ def test_sixteen_bit_rgb_is_not_clipped(tmp_path):
     assert np.allclose(image, ramp / 65535, atol=1 / 255)
 
 
-def test_transparency_of_palette_and_grey(tmp_path):
+def test_transparency_of_palette_and_gray(tmp_path):
     indexed = Image.fromarray((np.arange(400).reshape(20, 20) >= 200).astype(np.uint8), "L").convert("P")
     indexed.putpalette([255, 0, 0, 0, 0, 255] + [0] * 762)
     indexed.save(tmp_path / "p.png", transparency=0)
@@ -85,15 +85,15 @@ def test_transparency_of_palette_and_grey(tmp_path):
     assert image.shape == (20, 20, 4)
     assert (image[:10, :, 3] == 0).all() and np.allclose(image[10:], [0, 0, 1, 1])
 
-    grey = np.full((20, 20, 2), 100, np.uint8)
-    grey[:, :5, 1] = 0
-    Image.fromarray(grey, "LA").save(tmp_path / "la.png")
+    gray = np.full((20, 20, 2), 100, np.uint8)
+    gray[:, :5, 1] = 0
+    Image.fromarray(gray, "LA").save(tmp_path / "la.png")
     image, _ = read_image(tmp_path / "la.png", 1000)
     assert np.allclose(image[0, 10], [100 / 255] * 4) and image[0, 0, 3] == 0
 
 
 @pytest.mark.parametrize("mode", ["L", "1"])
-def test_grey_and_bilevel_become_rgb(tmp_path, mode):
+def test_gray_and_bilevel_become_rgb(tmp_path, mode):
     white_right = np.zeros((20, 20), np.uint8)
     white_right[:, 10:] = 255
     image, _ = read_image(write(tmp_path / "a.png", white_right, mode), 1000)

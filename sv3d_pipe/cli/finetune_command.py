@@ -36,7 +36,7 @@ def finetune(
     overfit_check: Annotated[
         bool,
         typer.Option(
-            "--overfit-check", help="Only see whether one object can be memorised, in --minutes (default 5)."
+            "--overfit-check", help="Only see whether one object can be memorized, in --minutes (default 5)."
         ),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",

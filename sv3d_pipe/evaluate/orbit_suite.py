@@ -2,7 +2,7 @@
 
 The photo is a render from the orbit's last camera; the model paints the orbit; the frames that are not the
 photo are compared with renders: as painted (model), and with the sharp masks that surfaces are fitted to
-(views). Baselines: every frame is the photo; a grey ellipsoid with its extents.
+(views). Baselines: every frame is the photo; a gray ellipsoid with its extents.
 """
 
 from __future__ import annotations

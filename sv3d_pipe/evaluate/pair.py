@@ -14,10 +14,9 @@ from sv3d_pipe.evaluate.display import Display
 from sv3d_pipe.evaluate.protocol_a import normalized
 from sv3d_pipe.evaluate.rows import pictures, score_shapes
 from sv3d_pipe.evaluate.scores import ABOUT_SHAPES, SHAPE_SCORES
-from sv3d_pipe.evaluate.suite import plain
 from sv3d_pipe.evaluate.tables import Table, word
 from sv3d_pipe.evaluate.truth import scaled, visible_scale
-from sv3d_pipe.files import write_atomically
+from sv3d_pipe.files import plain, write_atomically
 from sv3d_pipe.render.objects import Object, load_object
 
 

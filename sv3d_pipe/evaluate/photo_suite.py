@@ -2,7 +2,7 @@
 
 The photo is a transparent render from the orbit's last camera. Shapes are normalized by their own box (the
 photo does not tell the scale), pictures are those of the normalized meshes on the orbit's 20 novel views.
-The baseline is a grey ellipsoid with the photo's extents. With ``tell_depth`` the exported mesh and the
+The baseline is a gray ellipsoid with the photo's extents. With ``tell_depth`` the exported mesh and the
 ellipsoid are stretched to the object's true depth, as a user can who knows it; nerf and refine are not.
 """
 

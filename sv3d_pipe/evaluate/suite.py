@@ -8,7 +8,6 @@ the stages' versions, the model and the object's bytes: what is found under its 
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -35,7 +34,7 @@ from sv3d_pipe.evaluate.tables import (
     word,
     worst_first,
 )
-from sv3d_pipe.files import file_sha256, write_atomically
+from sv3d_pipe.files import file_sha256, plain, write_atomically
 from sv3d_pipe.pictures import load_png, save_png
 from sv3d_pipe.pipeline import PHOTO_ROUTE
 from sv3d_pipe.road.workspace import versions
@@ -231,14 +230,3 @@ def _label(suite: Suite, row: Row) -> str:
         for m, values in shares.items()
         if any(v is not None for v in values)
     )
-
-
-def plain(value: Any) -> Any:
-    """A row as JSON knows it: numpy values unpacked; what is not finite becomes None."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -23,7 +23,7 @@ from sv3d_pipe.render.draw import Light, render_views
 from sv3d_pipe.render.objects import Object, from_trimesh, load_object
 
 MARGIN = 1.03  # the object's bounding sphere fills the cameras' visible sphere up to this factor
-GREY = 0.5
+GRAY = 0.5
 AMBIENT = 0.35
 
 
@@ -129,18 +129,18 @@ def render_mesh(mesh: Mesh, cameras: Cameras, size: int) -> np.ndarray:
     return torch.cat([rgb, raster.covered[..., None].float()], -1).numpy()
 
 
-def grey(mesh: Any) -> Object:
+def gray(mesh: Any) -> Object:
     """The bare shape of anything with ``vertices`` and ``faces``."""
     faces = np.asarray(mesh.faces, np.int64)
     corner_uv = np.full((len(faces), 3, 2), 0.5, np.float32)
     return Object(
-        np.asarray(mesh.vertices, np.float32), faces, corner_uv, np.full((1, 1, 3), GREY, np.float32)
+        np.asarray(mesh.vertices, np.float32), faces, corner_uv, np.full((1, 1, 3), GRAY, np.float32)
     )
 
 
 def render_clay(mesh: Any, cameras: Cameras, size: int) -> np.ndarray:
     """The bare shape, flat shaded, lit from behind and above each camera: [N, size, size, 4] float32."""
-    shape = grey(mesh)
+    shape = gray(mesh)
     shape = replace(shape, texture=np.full_like(shape.texture, 0.9))
     frames = []
     for i, c2w in enumerate(cameras.c2w):
@@ -151,7 +151,7 @@ def render_clay(mesh: Any, cameras: Cameras, size: int) -> np.ndarray:
 
 
 def ellipsoid(photo: np.ndarray, camera: Cameras) -> Object:
-    """A grey ellipsoid whose outline, seen by the photo's camera, has the photo's box. Its depth is its width.
+    """A gray ellipsoid whose outline, seen by the photo's camera, has the photo's box. Its depth is its width.
 
     Args:
         photo: [S, S, 4], taken from azimuth 0.
@@ -171,4 +171,4 @@ def ellipsoid(photo: np.ndarray, camera: Cameras) -> Object:
         half = np.maximum(half * (wanted[1] - wanted[0]) / (high - low), 0.1 * half[0])
         shift = (wanted.sum(0) - low - high) / 2 * pixel
         center = center + shift[0] * camera.c2w[0, :3, 0] - shift[1] * camera.c2w[0, :3, 1]
-    return grey(ellipse)
+    return gray(ellipse)

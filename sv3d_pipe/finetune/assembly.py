@@ -30,7 +30,7 @@ from sv3d_pipe.finetune.trainer import Trainer
 from sv3d_pipe.orbit.denoising_pipeline import OrbitPipeline
 from sv3d_pipe.orbit.schedulers import euler_scheduler
 
-OVERFIT_GAIN_DB = 5.0  # by which one memorised object must beat the photo copied to all its views
+OVERFIT_GAIN_DB = 5.0  # by which one memorized object must beat the photo copied to all its views
 
 
 def make_examples(
@@ -133,7 +133,7 @@ def overfit_check(
     accelerator: Accelerator,
     on_log: Callable[[dict], None] = lambda row: None,
 ) -> Overfit:
-    """Train on one object for ``recipe.minutes``: a recipe that cannot memorise it will learn nothing else.
+    """Train on one object for ``recipe.minutes``: a recipe that cannot memorize it will learn nothing else.
 
     Of the first eight objects it is the one that looks least like its photo; always the same views, the
     photo always seen. Measured by one step from pure noise, eight times, and ended by success.

@@ -25,7 +25,7 @@ from sv3d_pipe.orbit.mini.knowledge import knowledge_token
 from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
 from sv3d_pipe.orbit.mini.recognizer import SIDE, Units, look
 from sv3d_pipe.orbit.mini.voxels import frame_axes
-from sv3d_pipe.prep.frame import recentre
+from sv3d_pipe.prep.frame import recenter
 
 DETAIL = (72, 224)  # pixels of a photo's side, log-uniform; above the recognizer's it sees all
 FLATTEST = 1e-2  # depths below it count as this
@@ -38,7 +38,7 @@ def framed(
 ) -> torch.Tensor:  # [4, SIDE, SIDE]
     """A photo as prep frames it, encoded; with ``rng`` in the detail of fewer pixels."""
     pixels = SIDE if rng is None else min(SIDE, round(math.exp(rng.uniform(*map(math.log, DETAIL)))))
-    rgba = recentre(photo.numpy().astype(np.float32) / 255, PrepConfig().fill, pixels)
+    rgba = recenter(photo.numpy().astype(np.float32) / 255, PrepConfig().fill, pixels)
     small = PixelCodec(pixels).encode(torch.from_numpy(rgba).permute(2, 0, 1)[None])
     return F.interpolate(small, SIDE, mode="bicubic")[0]
 

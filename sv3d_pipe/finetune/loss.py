@@ -1,4 +1,4 @@
-"""What is minimised: the squared error of denoised frames, in EDM form with velocity prediction."""
+"""What is minimized: the squared error of denoised frames, in EDM form with velocity prediction."""
 
 from __future__ import annotations
 

@@ -133,10 +133,10 @@ def _check(
         f" {found.copied_photo_db:.1f} dB"
     )
     if say and found.passed:
-        echo(f"One object can be memorised: {facts}.")
+        echo(f"One object can be memorized: {facts}.")
     elif say:
         echo(
-            f"Error: One object could not be memorised ({facts}; {OVERFIT_GAIN_DB:g} dB more are asked);"
+            f"Error: One object could not be memorized ({facts}; {OVERFIT_GAIN_DB:g} dB more are asked);"
             " try another --learning-rate or more --minutes.",
             err=True,
         )

@@ -17,7 +17,7 @@ from sv3d_pipe.geometry.mesh_tensors import take_rows
 
 @dataclass(frozen=True)
 class Raster:
-    """What N cameras see of a mesh, at pixel centres.
+    """What N cameras see of a mesh, at pixel centers.
 
     Attributes:
         face_ids: [N, H, W] int64, the nearest triangle; -1 where there is none.
@@ -103,8 +103,8 @@ def rasterize_reference(vertices: torch.Tensor, faces: torch.Tensor, cameras: Ca
     xy, depth = cameras.project(vertices.detach().cpu().numpy(), size)
     xy = torch.as_tensor(xy, dtype=torch.float32)[:, faces.cpu()]  # [N, F, 3, 2]
     z = torch.as_tensor(depth, dtype=torch.float32)[:, faces.cpu()]  # [N, F, 3]
-    centre = torch.arange(size) + 0.5
-    p = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), -1)[None, :, :, None]  # [1, H, W, 1, 2]
+    center = torch.arange(size) + 0.5
+    p = torch.stack(torch.meshgrid(center, center, indexing="xy"), -1)[None, :, :, None]  # [1, H, W, 1, 2]
     a, b, c = (xy[:, None, None, :, i] for i in range(3))  # [N, 1, 1, F, 2]
 
     def cross(u, v):

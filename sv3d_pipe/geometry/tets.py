@@ -1,7 +1,7 @@
 """A regular grid of tetrahedra and the surface where a signed distance on its nodes changes sign.
 
 Every cube is cut into the six tetrahedra of Kuhn: one per order of the axes, walking from the
-cube's low corner to its high corner along x, y and z in that order. Neighbouring cubes share their
+cube's low corner to its high corner along x, y and z in that order. Neighboring cubes share their
 face diagonals, so the surface is closed. Every edge of every tetrahedron then leads from a node to
 the node one step along 1, 2 or 3 axes: seven edges per node, and no search for shared ones.
 

@@ -1,4 +1,4 @@
-"""How far is what each view sees: plane sweep stereo between neighbouring views.
+"""How far is what each view sees: plane sweep stereo between neighboring views.
 
 Silhouettes cannot tell a filled vessel from an empty one, colors seen from two sides can. The constants are
 choices of this project, not of the papers it follows.
@@ -24,7 +24,7 @@ NEAR_DEG, FAR_DEG = 5.0, 50.0  # angles between views that can be compared
 WINDOW = 5  # pixels per side
 FLAT = 0.004  # contrast below which a window has no pattern
 COLOR = 0.06  # difference of the windows' mean colors that is as bad as any larger one
-SMALL_MOVE, LARGE_MOVE = 0.03, 0.25  # costs of depths that differ between neighbouring pixels
+SMALL_MOVE, LARGE_MOVE = 0.03, 0.25  # costs of depths that differ between neighboring pixels
 CONFIRMED = 2  # views that must find the same point
 
 
@@ -55,7 +55,7 @@ class Depths:
 def find_depths(views: Views, radius: float, context: Context) -> Depths:
     """Depths in at most MOST_VIEWS views of what lies in the ball of ``radius``, where others confirm them.
 
-    For each view and plane the neighbours' pictures are brought onto the plane and compared (Collins
+    For each view and plane the neighbors' pictures are brought onto the plane and compared (Collins
     1996); the best plane of each pixel minimizes the costs of semi-global matching (Hirschmüller 2008).
     """
     chosen = np.unique(np.linspace(0, len(views.cameras) - 1, MOST_VIEWS).round().astype(int))
@@ -106,7 +106,7 @@ def sweep(
 ) -> np.ndarray:
     """Costs [S, S, D] in [0, 1] of each pixel of view n lying on each plane, judged by the other views.
 
-    Half a cost is the missing correlation of the windows' grey values, half the difference of their
+    Half a cost is the missing correlation of the windows' gray values, half the difference of their
     mean colors. A plane that leads to another view's background costs 1.
     """
     size = pictures.shape[1]
@@ -128,9 +128,9 @@ class _Windows:
 
     def __init__(self, picture: np.ndarray):
         self.mean = self._box(picture[..., :3])
-        self.grey = np.ascontiguousarray(picture[..., :3].mean(-1))
-        self.grey_mean = self._box(self.grey)
-        self.variance = np.maximum(self._box(self.grey**2) - self.grey_mean**2, 0)
+        self.gray = np.ascontiguousarray(picture[..., :3].mean(-1))
+        self.gray_mean = self._box(self.gray)
+        self.variance = np.maximum(self._box(self.gray**2) - self.gray_mean**2, 0)
 
     @staticmethod
     def _box(values: np.ndarray) -> np.ndarray:
@@ -138,7 +138,7 @@ class _Windows:
 
     def difference(self, other: _Windows) -> np.ndarray:
         """[S, S] in [0, 1]."""
-        covariance = self._box(self.grey * other.grey) - self.grey_mean * other.grey_mean
+        covariance = self._box(self.gray * other.gray) - self.gray_mean * other.gray_mean
         scale = np.sqrt((self.variance + FLAT**2) * (other.variance + FLAT**2))
         pattern = np.clip(1 - (covariance + FLAT**2) / scale, 0, 1)
         color = np.minimum(np.abs(self.mean - other.mean).mean(-1) / COLOR, 1)

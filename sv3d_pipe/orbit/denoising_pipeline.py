@@ -167,7 +167,7 @@ class OrbitPipeline(DiffusionPipeline):
         """Paint the orbit.
 
         Args:
-            image: the object on transparent background, centred: an image or [S, S, 4] (float in
+            image: the object on transparent background, centerd: an image or [S, S, 4] (float in
                 [0, 1] or uint8).
             azimuth_deg: [T] degrees, counter-clockwise seen from above; the last frame is the photo.
                 None: 21 frames, evenly spaced.

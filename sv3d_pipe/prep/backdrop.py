@@ -120,7 +120,7 @@ def _flood(similar: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def _follow(surface: np.ndarray, lab: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """The surface corrected by the smoothed residual inside the region (normalised convolution)."""
+    """The surface corrected by the smoothed residual inside the region (normalized convolution)."""
     inside = cv2.erode(region.astype(np.uint8), CROSS3).astype(np.float32)[..., None]
     stacked = np.concatenate([(lab - surface) * inside, inside], -1)
     height, width = region.shape
@@ -159,7 +159,7 @@ def _settle(
 
 
 def random_walker(lab: np.ndarray, prior: np.ndarray, trust: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """Minimise sum trust (x - prior)^2 + sum over neighbors exp(-0.15 |dLab|^2) (x_i - x_j)^2.
+    """Minimize sum trust (x - prior)^2 + sum over neighbors exp(-0.15 |dLab|^2) (x_i - x_j)^2.
 
     Random walker with prior (Grady 2005), on the 4-neighborhood, by conjugate gradients.
 

@@ -1,4 +1,4 @@
-"""The prep stage: read a photo, cut the object out, centre it in a square frame."""
+"""The prep stage: read a photo, cut the object out, center it in a square frame."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOTHING = 8  # pixels; a smaller "object" is none
 
 
 def prepare(config: PrepConfig, path: Path, context: Context) -> tuple[Photo, dict[str, Any]]:
-    """Turn a picture file into a centred cut-out.
+    """Turn a picture file into a centerd cut-out.
 
     Returns:
         Photo with rgba [size, size, 4], and the metrics: object_share (of the frame, the stage's
@@ -49,7 +49,7 @@ def prepare(config: PrepConfig, path: Path, context: Context) -> tuple[Photo, di
         if object_pixels < NOTHING:
             raise UserError(f"No object was found in {path.name}; give a larger photo of one object.")
         _warn(rgba[..., 3], kept, object_pixels, path.name, context)
-        framed = recentre(rgba, config.fill, config.size)
+        framed = recenter(rgba, config.fill, config.size)
         share = float(framed[..., 3].mean())
         bar.update(1, f"{share:.0%} of the frame")
     metrics = {
@@ -100,8 +100,8 @@ def keep_main_parts(rgba: np.ndarray, share: float) -> tuple[np.ndarray, list[fl
     return np.where(rim[..., None], rgba, 0), kept, count - 1 - len(kept)
 
 
-def recentre(rgba: np.ndarray, fill: float, size: int) -> np.ndarray:
-    """Centre the object in a transparent square whose side its longer side fills by ``fill``.
+def recenter(rgba: np.ndarray, fill: float, size: int) -> np.ndarray:
+    """Center the object in a transparent square whose side its longer side fills by ``fill``.
 
     The same geometry as SV3D's sampling script: side int(max(w, h) / fill), the box pasted at
     side // 2 - w // 2, resized by Lanczos on premultiplied color.

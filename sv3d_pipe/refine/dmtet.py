@@ -1,4 +1,4 @@
-"""The shape that is optimised: an SDF and offsets on the nodes of a tetrahedral grid."""
+"""The shape that is optimized: an SDF and offsets on the nodes of a tetrahedral grid."""
 
 from __future__ import annotations
 

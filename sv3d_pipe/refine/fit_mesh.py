@@ -93,7 +93,7 @@ def refine_from(
 
 
 class _Fit:
-    """The state of one refinement: shape, colors, optimiser, and what they are compared with."""
+    """The state of one refinement: shape, colors, optimizer, and what they are compared with."""
 
     def __init__(self, config: RefineConfig, start: Mesh, albedo, views: Views, context: Context, load_prior):
         self.config, self.context, self.load_prior = config, context, load_prior

@@ -26,14 +26,14 @@ def color_loss(rgb: torch.Tensor, coverage: torch.Tensor, target: torch.Tensor) 
 
 
 def normal_loss(vertices: torch.Tensor, faces: torch.Tensor, topology: Topology) -> torch.Tensor:
-    """Mean of 1 - cosine between the normals of neighbouring faces."""
+    """Mean of 1 - cosine between the normals of neighboring faces."""
     normals = torch.nn.functional.normalize(face_normals(vertices, faces), dim=-1, eps=1e-12)
     first, second = (take_rows(normals, topology.faces[:, i]) for i in range(2))
     return 1 - (first * second).sum(-1).mean()
 
 
 def laplacian(values: torch.Tensor) -> torch.Tensor:
-    """Mean of the six neighbours minus the value: [X, Y, Z] to [X - 2, Y - 2, Z - 2]."""
+    """Mean of the six neighbors minus the value: [X, Y, Z] to [X - 2, Y - 2, Z - 2]."""
     inner = values[1:-1, 1:-1, 1:-1]
     around = (
         values[2:, 1:-1, 1:-1] + values[:-2, 1:-1, 1:-1] + values[1:-1, 2:, 1:-1]

@@ -27,7 +27,7 @@ def soft_mask(points: torch.Tensor, normals: torch.Tensor, origins: torch.Tensor
 
     Args:
         points: [P, 3]; normals: [P, 3] unit, outward.
-        origins: [N, 3] centres of the reference cameras.
+        origins: [N, 3] centers of the reference cameras.
     Returns:
         [P] in [0, 1]; 0.5 where the best camera sees the surface at v . n = 0.25.
     """

@@ -151,7 +151,7 @@ PATTERNS: tuple[Callable[[np.random.Generator], np.ndarray], ...] = (
 
 
 def random_color(rng: np.random.Generator) -> np.ndarray:
-    """[3] sRGB; greys and pale colors are as common as saturated ones."""
+    """[3] sRGB; grays and pale colors are as common as saturated ones."""
     hsv = np.float32([[[rng.uniform(0, 360), rng.beta(1, 1.8), rng.beta(2, 1.2)]]])
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0]
 

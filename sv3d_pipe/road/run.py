@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 from sv3d_pipe.config import Config, stable_hash
 from sv3d_pipe.device import PeakMemory, is_out_of_memory, resolve_device
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.files import plain
 from sv3d_pipe.mesh_formats import WRITTEN, parse_formats
 from sv3d_pipe.road.context import Checkpoint, Context
 from sv3d_pipe.road.report import Reporter
@@ -253,7 +253,7 @@ class Road:
             versions=versions(),
             seconds=round(time.monotonic() - began, 3),
             peak_memory_mb=round(memory.peak_mb, 1),
-            metrics=_plain(metrics),
+            metrics=plain(metrics),
             warnings=warnings,
         )
         self._artifacts.pop(stage.name, None)
@@ -279,14 +279,3 @@ def _plain_memory_errors(stage: str, device: str):
             f"The {stage} stage ran out of memory on {device}; close other programs or choose "
             "smaller settings (`img2mesh config` lists them)."
         ) from error
-
-
-def _plain(value: Any) -> Any:
-    """Metrics as JSON knows them: numpy scalars unpacked; what is not finite becomes None."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -51,8 +51,8 @@ def test_scores_are_per_picture_and_small_pictures_have_no_lpips(monkeypatch):
 
 
 def test_clip_input_is_standardized():
-    grey = torch.full((1, 3, 96, 96), 0.48145466)
-    pixels = perceptual.clip_input(grey)
+    gray = torch.full((1, 3, 96, 96), 0.48145466)
+    pixels = perceptual.clip_input(gray)
     assert pixels.shape == (1, 3, 224, 224)
     torch.testing.assert_close(pixels[:, 0], torch.zeros(1, 224, 224), atol=1e-5, rtol=0)
     assert pixels[0, 2, 0, 0] == pytest.approx((0.48145466 - 0.40821073) / 0.27577711, abs=1e-5)

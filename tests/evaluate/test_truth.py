@@ -8,7 +8,7 @@ from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.evaluate.truth import Angles, ellipsoid, find_objects, grey, in_world, place, render_clay
+from sv3d_pipe.evaluate.truth import Angles, ellipsoid, find_objects, gray, in_world, place, render_clay
 from sv3d_pipe.orbit.paint import paint_frames
 from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.road.context import Context
@@ -100,7 +100,7 @@ def test_the_ellipsoid_has_the_photos_box():
 
 
 def test_clay_is_lit_from_the_camera_wherever_it_is():
-    ball = grey(trimesh.creation.icosphere(4, 0.4))
+    ball = gray(trimesh.creation.icosphere(4, 0.4))
     frames = render_clay(ball, orbit(np.array([0.0, 120, 240]), 10.0), 48)
     brightness = [f[f[..., 3] > 0.5][:, 0].mean() for f in frames]
     assert np.ptp(brightness) < 0.01 and min(brightness) > 0.4

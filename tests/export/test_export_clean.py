@@ -5,7 +5,7 @@ import trimesh
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.evaluate.truth import grey
+from sv3d_pipe.evaluate.truth import gray
 from sv3d_pipe.export.clean import clean, drop_bad_faces, orient, simplify, weld
 from sv3d_pipe.render.draw import render_views
 
@@ -36,7 +36,7 @@ def pictures_of(obj, supersample: int = 1) -> Views:
 def test_small_parts_that_the_pictures_show_stay():
     """A small ball before the large one is in the pictures, the one beside it is not; one hides inside."""
     large, shown = ball(0.3), ball(0.03, (0.36, 0.1, 0), 2)
-    pictures = pictures_of(grey(trimesh.util.concatenate([large, shown])))
+    pictures = pictures_of(gray(trimesh.util.concatenate([large, shown])))
     floating, hidden = ball(0.03, (-0.4, 0, 0), 2), ball(0.03, (0.1, 0, 0), 2)
     scene = as_mesh(trimesh.util.concatenate([large, shown, floating, hidden]))
     mesh, report = clean(scene, 20_000, views=pictures)
@@ -49,7 +49,7 @@ def test_the_tip_of_a_thin_spire_that_broke_off_stays():
     """It is less than a pixel wide, so the pictures show it half transparent."""
     tip = trimesh.creation.cylinder(0.008, segment=[(0, 0.34, 0), (0, 0.5, 0)])
     body = trimesh.util.concatenate([ball(0.3), tip])
-    pictures = pictures_of(grey(body), supersample=4)
+    pictures = pictures_of(gray(body), supersample=4)
     assert pictures.rgba[:, :14, :, 3].max() < 0.75
     mesh, _ = clean(as_mesh(body), 20_000, views=pictures)
     assert mesh.vertices[:, 1].max() == pytest.approx(0.5, abs=1e-3)
@@ -58,7 +58,7 @@ def test_the_tip_of_a_thin_spire_that_broke_off_stays():
 def test_a_thin_part_that_is_not_quite_where_the_pictures_show_it_stays():
     """Off by 0.7 pixels along x and z it is mostly within half a pixel of the outline; off by three it is debris."""
     tip = trimesh.creation.cylinder(0.016, segment=[(0, 0.34, 0), (0, 0.5, 0)])
-    pictures = pictures_of(grey(trimesh.util.concatenate([ball(0.3), tip])), supersample=4)
+    pictures = pictures_of(gray(trimesh.util.concatenate([ball(0.3), tip])), supersample=4)
     pixel = 2 * pictures.cameras.visible_radius / 64
     for pixels, parts in ((0.7, 2), (3.0, 1)):
         moved = tip.copy().apply_translation((pixels * pixel, 0, pixels * pixel))

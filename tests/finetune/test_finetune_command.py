@@ -217,8 +217,8 @@ def test_the_command_trains_validates_and_goes_on(toy_data, tmp_path):
 
 def test_a_failed_overfit_check_says_so_and_exits_with_1(toy_data):
     learned = command([*toy_data, *TOY, "--overfit-check", "--minutes", "1"])
-    assert learned.exit_code == 0 and "One object can be memorised:" in learned.output
+    assert learned.exit_code == 0 and "One object can be memorized:" in learned.output
     failed = command([*toy_data, *TOY, "--overfit-check", "--minutes", "0.02", "--learning-rate", "0"])
     assert failed.exit_code == 1
-    assert "Error: One object could not be memorised" in failed.output
+    assert "Error: One object could not be memorized" in failed.output
     assert "went wrong" not in failed.output

@@ -9,7 +9,7 @@ from sv3d_pipe.finetune.known_views import KnownViews
 from sv3d_pipe.finetune.reframe import MOST, reframe
 from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
 from sv3d_pipe.orbit.mini.voxels import frame_axes, project
-from sv3d_pipe.prep.frame import bounding_box, recentre
+from sv3d_pipe.prep.frame import bounding_box, recenter
 
 
 def axes(azimuth_deg, elevation_deg):
@@ -49,7 +49,7 @@ def test_the_photo_becomes_what_prep_makes_of_it():
     codec = PixelCodec(size=64)
     cameras = axes([0.0, 50.0, 100.0, 200.0, 300.0], [5.0, 10.0, 20.0, 0.0, 10.0])
     framed = reframe(codec.encode(rgba.permute(0, 3, 1, 2)), cameras)[-1]
-    prepared = torch.from_numpy(recentre(rgba[-1].numpy(), 0.8, 64)).permute(2, 0, 1)
+    prepared = torch.from_numpy(recenter(rgba[-1].numpy(), 0.8, 64)).permute(2, 0, 1)
     error = (framed - codec.encode(prepared[None])[0]).abs()
     assert error.mean() < 0.05 < (codec.encode(rgba[-1:].permute(0, 3, 1, 2))[0] - framed).abs().mean()
 

@@ -85,7 +85,7 @@ def test_photo_on_white_against_the_reference(shared_dir):
     mask = numbers["square.rgba"][..., 3].numpy() > 0
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     side, height, width = mask.shape[0], np.ptp(rows) + 1, np.ptp(columns) + 1
-    canvas = np.zeros((side, side, 4), np.uint8)  # the reference centres the object before resizing
+    canvas = np.zeros((side, side, 4), np.uint8)  # the reference centers the object before resizing
     top, left = side // 2 - height // 2, side // 2 - width // 2
     box = numbers["square.rgba"].numpy()[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     canvas[top : top + height, left : left + width] = box

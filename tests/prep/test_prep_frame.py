@@ -6,7 +6,7 @@ from PIL import Image
 
 from sv3d_pipe.config import PrepConfig
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.prep.frame import bounding_box, keep_main_parts, prepare, recentre, touched_sides
+from sv3d_pipe.prep.frame import bounding_box, keep_main_parts, prepare, recenter, touched_sides
 from sv3d_pipe.road.context import Context
 
 
@@ -23,9 +23,9 @@ def save(path, rgba):
     return path
 
 
-def test_recentre_geometry_by_hand():
+def test_recenter_geometry_by_hand():
     """A 100 x 40 box, fill .8: the square's side is 125, the box sits at 62 - 50 = 12, 62 - 20 = 42."""
-    framed = recentre(canvas((37, 11, 137, 51)), 0.8, 125)
+    framed = recenter(canvas((37, 11, 137, 51)), 0.8, 125)
     assert framed.shape == (125, 125, 4) and framed.dtype == np.float32
     assert bounding_box(framed[..., 3]) == (12, 42, 112, 82)
     assert framed[..., 3].sum() == 100 * 40
@@ -33,8 +33,8 @@ def test_recentre_geometry_by_hand():
     assert (framed[framed[..., 3] == 0] == 0).all()
 
 
-def test_recentre_scales_to_size_and_keeps_colors_pure():
-    framed = recentre(canvas((37, 11, 137, 51)), 0.8, 500)
+def test_recenter_scales_to_size_and_keeps_colors_pure():
+    framed = recenter(canvas((37, 11, 137, 51)), 0.8, 500)
     left, top, right, bottom = bounding_box(framed[..., 3])
     assert np.allclose([left, top, right, bottom], [48, 168, 448, 328], atol=2)
     edge = (framed[..., 3] > 0.01) & (framed[..., 3] < 0.99)
@@ -43,7 +43,7 @@ def test_recentre_scales_to_size_and_keeps_colors_pure():
 
 
 def test_fill_one_touches_the_frame():
-    assert bounding_box(recentre(canvas((0, 0, 80, 40)), 1.0, 80)[..., 3]) == (0, 20, 80, 60)
+    assert bounding_box(recenter(canvas((0, 0, 80, 40)), 1.0, 80)[..., 3]) == (0, 20, 80, 60)
 
 
 def test_parts_large_stay_specks_go():

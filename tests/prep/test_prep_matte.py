@@ -34,7 +34,7 @@ def iou(first, second):
 
 
 def ramp(size=300):
-    """A grey backdrop that falls from .85 to .55 from top to bottom."""
+    """A gray backdrop that falls from .85 to .55 from top to bottom."""
     return np.linspace(0.85, 0.55, size)[:, None, None] * np.ones((size, size, 3))
 
 
@@ -47,7 +47,7 @@ def checkers(size=300):
 @pytest.mark.parametrize(
     "behind, amount",
     [(np.ones(3), 0), (np.full(3, 0.5), 0.02), (np.array([0.2, 0.3, 0.5]), 0.02), (ramp(), 0.02)],
-    ids=["white", "grey", "blue", "ramp"],
+    ids=["white", "gray", "blue", "ramp"],
 )
 def test_plain_background(behind, amount):
     alpha = disc()

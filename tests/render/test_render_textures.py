@@ -59,7 +59,7 @@ def test_tiles_are_pictures_of_their_base_color():
         assert picture.min() >= 0 and picture.max() <= 1
 
 
-def test_hues_turn_and_grey_stays():
+def test_hues_turn_and_gray_stays():
     turned = turn_hues(np.float32([[[1, 0, 0], [0.5, 0.5, 0.5], [0.2, 0.8, 0.2]]]), 120)
     np.testing.assert_allclose(turned, [[[0, 1, 0], [0.5, 0.5, 0.5], [0.2, 0.2, 0.8]]], atol=1e-3)
 

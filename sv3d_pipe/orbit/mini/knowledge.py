@@ -1,7 +1,7 @@
 """What a denoiser is told of its photo besides the pixels: what a classifier sees in it, and how deep its object is.
 
 A thousand training objects do not teach what the back of a thing looks like, nor how deep it is. Features of a
-network that has seen more of the world generalise better than pixels, as those of DINO do in LRM (arXiv 2311.04400,
+network that has seen more of the world generalize better than pixels, as those of DINO do in LRM (arXiv 2311.04400,
 section 3.1). All of it travels as one token, in the place of SV3D's CLIP embedding.
 """
 

@@ -45,7 +45,7 @@ def photo_on_white(
 def clip_pixels(
     image: torch.Tensor,  # [N, 3, S, S] in [-1, 1], S > 224
 ) -> torch.Tensor:  # [N, 3, 224, 224]
-    """Input of the CLIP image tower: blurred, shrunk (bicubic, corners aligned), normalised; no crop."""
+    """Input of the CLIP image tower: blurred, shrunk (bicubic, corners aligned), normalized; no crop."""
     mean, std = (torch.tensor(v, device=image.device)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
     small = F.interpolate(
         _blur(image.float(), image.shape[-1] / CLIP_SIZE),

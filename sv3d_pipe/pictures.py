@@ -24,17 +24,18 @@ BEST_DB = 100.0  # PSNR of equal pictures where a number must be finite
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 
 
-def read_image(path: Path, longest: int) -> tuple[np.ndarray, tuple[int, int]]:
+def read_image(path: Path, longest: int, upright: bool = True) -> tuple[np.ndarray, tuple[int, int]]:
     """Read a PNG, JPEG, WebP, BMP, TIFF or GIF (first frame).
 
-    Palettes, gray, CMYK, 16 bits and embedded color profiles become sRGB; EXIF rotation is applied.
+    Palettes, gray, CMYK, 16 bits and embedded color profiles become sRGB.
 
     Args:
         path: the file.
         longest: pictures whose longer side has more pixels are shrunk to this.
+        upright: apply EXIF rotation; without, the pixels stay as they are stored.
     Returns:
         image [H, W, 3], or [H, W, 4] with straight alpha if the file has transparency; float32 in
-        [0, 1]. And the width and height of the upright picture before shrinking.
+        [0, 1]. And the width and height of that picture before shrinking.
     Raises:
         UserError: no such file, a folder, empty, not a picture, damaged, too large or too small.
     """
@@ -51,10 +52,10 @@ def read_image(path: Path, longest: int) -> tuple[np.ndarray, tuple[int, int]]:
         raise UserError(f"{path} is empty; save or download the picture again.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of sizes it still reads and of odd metadata
-        return _decode(path, data, longest)
+        return _decode(path, data, longest, upright)
 
 
-def _decode(path: Path, data: bytes, longest: int) -> tuple[np.ndarray, tuple[int, int]]:
+def _decode(path: Path, data: bytes, longest: int, upright: bool) -> tuple[np.ndarray, tuple[int, int]]:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
             width, height = opened.size
@@ -64,7 +65,7 @@ def _decode(path: Path, data: bytes, longest: int) -> tuple[np.ndarray, tuple[in
                 )
             opened.draft(None, (longest, longest))  # lets a JPEG decode at a half, quarter or eighth
             opened.load()
-            upright = ImageOps.exif_transpose(opened)
+            image = ImageOps.exif_transpose(opened) if upright else opened.copy()
     except UserError:
         raise
     except UnidentifiedImageError:
@@ -76,9 +77,9 @@ def _decode(path: Path, data: bytes, longest: int) -> tuple[np.ndarray, tuple[in
     except BROKEN:
         raise UserError(f"{path} is damaged or cut short; save or download it again.") from None
     full = (width, height)
-    if (upright.width > upright.height) != (width > height):
+    if (image.width > image.height) != (width > height):
         full = (height, width)
-    return _to_float(upright, longest), full
+    return _to_float(image, longest), full
 
 
 def _to_float(image: Image.Image, longest: int) -> np.ndarray:
@@ -156,14 +157,15 @@ def on_white(rgba: np.ndarray) -> np.ndarray:
     return rgba[..., :3] * alpha + (1 - alpha)
 
 
-def resize_rgba(rgba: np.ndarray, size: int) -> np.ndarray:
-    """Resize a straight-alpha [H, W, 4] image to size x size; colors are averaged premultiplied.
+def resize_rgba(rgba: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Resize a straight-alpha [H, W, 4] image to size x size, or to a width and height in pixels.
 
-    Area averaging when shrinking, bicubic when enlarging. Colors where alpha is 0 become 0.
+    Colors are averaged premultiplied. Area averaging when shrinking, bicubic when enlarging. Colors where alpha is 0 become 0.
     """
-    method = cv2.INTER_AREA if size < rgba.shape[0] else cv2.INTER_CUBIC
+    width, height = (size, size) if isinstance(size, int) else size
+    method = cv2.INTER_AREA if height < rgba.shape[0] else cv2.INTER_CUBIC
     premultiplied = np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], -1)
-    small = np.clip(cv2.resize(premultiplied, (size, size), interpolation=method), 0, 1)
+    small = np.clip(cv2.resize(premultiplied, (width, height), interpolation=method), 0, 1)
     alpha = small[..., 3:]
     rgb = np.where(alpha > 0, small[..., :3] / np.maximum(alpha, 1e-6), 0)
     return np.concatenate([np.clip(rgb, 0, 1), alpha], -1).astype(np.float32)

@@ -159,7 +159,7 @@ def capture_route(reconstructor: Reconstructor | None = None) -> Route:
     return Route(
         CAPTURE,
         (
-            Stage("capture", 1, (), _capture, _load("Views"), _capture_content, redo),
+            Stage("capture", 2, (), _capture, _load("Views"), _capture_content, redo),
             *_from_views("capture", reconstructor),
         ),
     )

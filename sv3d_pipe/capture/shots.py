@@ -7,12 +7,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from sv3d_pipe.capture.lens import Lens, read_lens
 from sv3d_pipe.capture.transforms import FEWEST, MOST, Frame
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.pictures import BROKEN, FORMATS
+from sv3d_pipe.pictures import read_image, resize_rgba
 from sv3d_pipe.prep.frame import PART, keep_main_parts
 from sv3d_pipe.prep.matte import MIN_TRANSPARENT, cut_out
 from sv3d_pipe.road.context import Context
@@ -147,7 +146,7 @@ def _crop(frame: Frame, lens: Lens, rgba: np.ndarray, source: str, plain: bool, 
     if pixels > budget:
         share = (budget / pixels) ** 0.5
         size = (max(1, int(lens.width * share)), max(1, int(lens.height * share)))
-        smaller = _shrink_rgba(rgba, size)
+        smaller = resize_rgba(rgba, size)
         return _crop(frame, lens.scaled(*size), smaller, source, plain, 2 * budget)
     left, top = max(int(x[0]) - RIM, 0), max(int(y[0]) - RIM, 0)
     part = rgba[top : int(y[-1]) + 1 + RIM, left : int(x[-1]) + 1 + RIM]
@@ -156,60 +155,23 @@ def _crop(frame: Frame, lens: Lens, rgba: np.ndarray, source: str, plain: bool, 
     return Shot(frame.image.name, frame.c2w, lens, stored, left, top, cut, source, plain)
 
 
-def _shrink_rgba(rgba: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A straight-alpha picture at another width and height; colors are averaged premultiplied."""
-    premultiplied = np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], -1)
-    small = cv2.resize(premultiplied, size, interpolation=cv2.INTER_AREA)
-    small[..., :3] /= np.maximum(small[..., 3:], 1e-6)
-    return small
-
-
 def _read_picture(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
     """[H, W, 3 or 4] float32, shrunk to LONGEST, and the file's width and height.
 
     EXIF rotation is not applied: the intrinsics belong to the pixels as they are stored.
     """
-    with _open(path) as image:
-        size = image.size
-        image.draft("RGB", (LONGEST, LONGEST))
-        transparent = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
-        array = _as_array(path, image, "RGBA" if transparent else "RGB")
-    share = min(1.0, LONGEST / max(array.shape[:2]))
-    if share < 1:
-        smaller = (max(1, round(array.shape[1] * share)), max(1, round(array.shape[0] * share)))
-        array = (
-            _shrink_rgba(array, smaller)
-            if transparent
-            else cv2.resize(array, smaller, interpolation=cv2.INTER_AREA)
-        )
-    if transparent and (array[..., 3] > 1 - 0.5 / 255).all():
-        array = np.ascontiguousarray(array[..., :3])
-    return array, size
+    image, size = read_image(path, LONGEST, upright=False)
+    if image.shape[-1] == 4 and (image[..., 3] > 1 - 0.5 / 255).all():
+        image = np.ascontiguousarray(image[..., :3])
+    return image, size
 
 
 def _read_mask(frame: Frame, image: np.ndarray, aspect: float) -> np.ndarray:
     """[H, W] float32 in [0, 1] at the picture's size; masks of 0 and 1 instead of 0 and 255 are understood."""
-    with _open(frame.mask) as file:
-        width, height = file.size
-        mask = _as_array(frame.mask, file, "L")
+    picture, (width, height) = read_image(frame.mask, LONGEST, upright=False)
     if abs(width / height / aspect - 1) > 0.02:
         raise UserError(f"The mask {frame.mask} has another shape than its picture {frame.image.name}.")
+    mask = picture[..., :3].mean(-1)
     if 0 < mask.max() < 0.5:
         mask = mask / mask.max()
     return np.clip(cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_AREA), 0, 1)
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        return Image.open(path, formats=FORMATS)
-    except UnidentifiedImageError:
-        raise UserError(f"{path} is not a picture in a known format; save it as PNG or JPEG.") from None
-    except (Image.DecompressionBombError, *BROKEN):
-        raise UserError(f"{path} cannot be read or is damaged; save or copy it again.") from None
-
-
-def _as_array(path: Path, image: Image.Image, mode: str) -> np.ndarray:
-    try:
-        return np.asarray(image.convert(mode), np.float32) / np.float32(255)
-    except (Image.DecompressionBombError, *BROKEN):
-        raise UserError(f"{path} is damaged or cut short; save or copy it again.") from None

@@ -2,14 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test validate install lint mini clean
+.PHONY: demo test goldens validate install lint mini clean
 
 demo: install  ## a photo to a textured mesh, about two minutes
 	$(BIN)/img2mesh examples/bird.png --preset draft
 	@echo "Open out/bird/5-export/mesh.glb in any 3D viewer, or look at contact_sheet.png beside it."
 
-test: install .venv/node  ## the whole test suite
+test: install .venv/node  ## the test suite, in as many processes as there are processors
 	$(BIN)/python -m pytest
+
+goldens: install  ## the long comparisons with SV3D's released code that `make test` leaves out
+	$(BIN)/python -m pytest -n 0 -s -m slow
 
 validate: install .venv/node  ## 20 exported files before the Khronos glTF validator; needs npm
 	$(BIN)/python -m pytest -rs tests/export/test_export_validator.py
@@ -24,9 +27,10 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-lint: install
+lint: install  ## style, and which room may import which (pyproject.toml)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 OBJECTS ?= objects
 MINI_VIEWS := --orbit random --distance sphere --views 32 --photos 6

@@ -60,7 +60,7 @@ def test_its_identity_is_part_of_the_key_and_its_errors_are_the_users(photo, tmp
     other.identity = "billiards 2"
     settings = {"orbit.azimuths": "90,180,270,360", "refine.sds": False}
     keys = [
-        [run.record.key for run in go(photo, tmp_path, settings, model=model).stages]
+        [run.record.key for run in go(photo, tmp_path, settings, model=model, reconstructor=Potter()).stages]
         for model in (first, other)
     ]
     assert keys[0][0] == keys[1][0] and all(a != b for a, b in zip(keys[0][1:], keys[1][1:]))

@@ -119,26 +119,18 @@ def test_orbit_compares_with_two_baselines(objects, tmp_path):
     assert set(document["summary"]) == {"model", "views", "photo", "ellipsoid"}
 
 
-def test_photo_goes_the_whole_road(objects, tmp_path):
-    result = call("photo", objects, "--ids", "toy_ball", "-o", tmp_path, *FEW, "--set", "refine.sds=off")
-    assert result.exit_code == 0, result.output
-    document = json.loads((tmp_path / "photo.json").read_text())
-    summary = document["summary"]
-    assert summary["ellipsoid"]["iou"]["mean"] > 0.9  # of a ball the baseline knows all
-    assert summary["export"]["front_psnr"]["mean"] > 12 and "cd" in summary["refine"]
-    assert (tmp_path / "toy_ball/workspace/5-export/mesh.glb").exists() and (tmp_path / "photo.png").exists()
-
-
-def test_a_told_depth_reaches_the_exported_mesh_and_the_ellipsoid(objects, tmp_path):
+def test_photo_goes_the_whole_road_and_a_told_depth_reaches_its_end(objects, tmp_path):
     """The arm's box is 0.8 wide, 0.75 high with the arm, and 0.4 deep; an ellipsoid alone is as deep as wide."""
     few = (*FEW, "--set", "refine.sds=off", "--tell-depth")
     result = call("photo", objects, "--ids", "toy_arm", "-o", tmp_path, *few)
     assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "photo.json").read_text())
+    assert document["summary"]["export"]["front_psnr"]["mean"] > 12 and "cd" in document["summary"]["refine"]
+    assert (tmp_path / "photo.png").exists() and document["settings"]["tell_depth"] is True
+
     body = trimesh.load(tmp_path / "toy_arm/workspace/5-export/mesh.glb", force="mesh")
     width, height, depth = body.extents
     assert depth / max(width, height) == pytest.approx(0.5, abs=1e-3)
-    document = json.loads((tmp_path / "photo.json").read_text())
-    assert document["settings"]["tell_depth"] is True
     camera = Angles.of(OrbitConfig(), seed=0).cameras()[-1]
     ball = ellipsoid(load_png(tmp_path / "toy_arm/photo.png"), camera)
     told = trimesh.Trimesh(stretched(ball.vertices, 0.5)[0], ball.faces)

@@ -31,7 +31,7 @@ class Photo:
     """The prepared input.
 
     Attributes:
-        rgba: [S, S, 4] the object, centerd, on transparent background.
+        rgba: [S, S, 4] the object, centered, on a transparent background.
     """
 
     rgba: np.ndarray
@@ -54,8 +54,8 @@ class Views:
     Attributes:
         rgba: [N, S, S, 4] frames.
         cameras: their N cameras.
-        photo: [P, P, 4] the input photo at full size, of which the LAST frame is a smaller picture; None if that
-            is not a photo of higher resolution.
+        photo: [P, P, 4] the input photo at full size, of which the LAST frame is a smaller copy; None if there is
+            none of higher resolution.
         photo_camera: the photo's own, N = 1; by default the last frame's.
         seen: [N, S, S] bool, False where a frame knows nothing because the border of a captured picture
             cuts the object there; None if all is known.
@@ -162,7 +162,7 @@ class Mesh:
         if not path.is_file():
             raise UserError(f"There is no mesh file {path}; check the path.")
         if path.suffix.lower() not in READ:
-            raise UserError(f"{path} is not a mesh file of a known kind ({', '.join(READ)}).")
+            raise UserError(f"{path} is not a mesh file of a known kind; use one of {', '.join(READ)}.")
         try:
             mesh = trimesh.load(path, force="mesh", process=False)
             visual = mesh.visual.to_color() if mesh.visual.kind == "texture" else mesh.visual
@@ -170,7 +170,7 @@ class Mesh:
         except Exception as error:  # trimesh raises whatever its many readers raise
             raise UserError(f"Cannot read the mesh {path}: {error}.") from None
         if len(mesh.faces) == 0 or not np.isfinite(mesh.vertices).all():
-            raise UserError(f"The mesh {path} has no triangles that can be used.")
+            raise UserError(f"The mesh {path} has no triangles that can be used; choose another file.")
         return cls(mesh.vertices.astype(np.float32), mesh.faces.astype(np.int64), rgb.astype(np.float32))
 
 

@@ -1,4 +1,4 @@
-"""Which implementation of an operation runs: one table, read by the rooms and printed by ``img2mesh doctor``.
+"""Which implementation of an operation runs: one table, read by the stages and printed by ``img2mesh doctor``.
 
 ``torch`` is the reference, which runs anywhere. A faster implementation stands beside it and gives the same numbers.
 """

@@ -221,10 +221,10 @@ def sine_elevations(azimuth_deg: np.ndarray, elevation_deg: float, amplitude_deg
 def dynamic_angles(elevation_deg: float, n_frames: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """A random orbit as SV3D was trained on: uneven steps, elevations that rise and fall smoothly.
 
-    Four points per frame are drawn. Their elevations are a sum of as many sines (1 to 4 whole periods,
+    Four points per frame are drawn. Their elevations are the photo's plus 84 sines (1 to 4 whole periods,
     amplitude 0.5 to 10 degrees, either sign), smoothed over five points, drawn again until the camera
-    stays below 90 degrees; their azimuths grow by random steps and stop just short of 360. Every fourth
-    point is a frame. For one seed of NumPy's legacy generator these are the angles of the released demo.
+    stays within 90 degrees; their azimuths grow by random steps and stop just short of 360. Every fourth
+    point is a frame. With the same seed of NumPy's legacy generator, these are the released demo's angles.
 
     Returns:
         azimuth_deg [n_frames] in [0, 360) and elevation_deg [n_frames], clamped to +-89; the last

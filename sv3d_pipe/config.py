@@ -32,17 +32,17 @@ class PrepConfig:
 
     matte: Literal["auto", "alpha", "offline", "rembg"] = option(
         "auto",
-        "Where the cut-out comes from: the file's alpha, the offline matte, or rembg; auto tries in turn.",
+        "Where the cut-out comes from: the file's alpha, rembg or the offline matte; auto: the first that is there.",
     )
     fill: float = option(
-        0.8, "Share of the frame's side that the object's longer side fills.", at_least=0.2, at_most=1.0
+        0.8, "Share of the picture's side that the object's longer side fills.", at_least=0.2, at_most=1.0
     )
     size: int = option(576, "Side of the prepared picture in pixels.", at_least=64, at_most=2048)
 
 
 @dataclass(frozen=True)
 class OrbitConfig:
-    """Paint 21 views around the object with a video diffusion model."""
+    """Paint frames all around the object, 21 by default, with the orbit model."""
 
     model: str = option(
         "mini",
@@ -50,22 +50,26 @@ class OrbitConfig:
         " of an SV3D .safetensors file.",
     )
     kind: Literal["sine", "static", "dynamic"] = option(
-        "sine", "Camera path: elevation swings by a sine, stays, or a random path drawn from the seed."
+        "sine",
+        "Camera path. sine: the elevation swings up and down; static: it stays; dynamic: a random path.",
     )
     elevation_deg: float = option(
         10.0, "Elevation from which the photo was taken, in degrees.", at_least=-80, at_most=80
     )
-    amplitude_deg: float = option(30.0, "Swing of the sine orbit in degrees.", at_least=0, at_most=80)
+    amplitude_deg: float = option(
+        30.0, "How far the sine orbit swings up and down, in degrees.", at_least=0, at_most=80
+    )
     azimuths: str = option(
         "",
-        "Azimuths of the frames in degrees, comma separated; the last is the photo's. Empty: even steps.",
+        "Azimuths of the frames in degrees, separated by commas; the last is the photo's. Empty: even steps.",
         at_least=-360,
         at_most=720,
         numbers=True,
     )
     elevations: str = option(
         "",
-        "Elevations of the frames in degrees, comma separated; the last is the photo's. Empty: the kind's.",
+        "Elevations of the frames in degrees, separated by commas; the last is the photo's. Empty: as orbit.kind"
+        " says.",
         at_least=-89,
         at_most=89,
         numbers=True,
@@ -90,7 +94,7 @@ class OrbitConfig:
         "Number format of the UNet; auto: float16 on CUDA, bfloat16 on CPUs made for it, else float32.",
     )
     low_vram: bool = option(
-        False, "Use as little GPU memory as possible: models wait on the CPU, guidance in two passes."
+        False, "Use as little GPU memory as possible: models wait on the CPU, and guidance takes two passes."
     )
     compile: bool = option(
         False, "Compile the UNet with torch.compile: a slow first step, faster ones after it."
@@ -99,31 +103,35 @@ class OrbitConfig:
 
 @dataclass(frozen=True)
 class NerfConfig:
-    """Fit a hash-grid radiance field to the views and take its surface."""
+    """Fit a hash-grid radiance field to the views and extract its surface."""
 
     steps: int = option(600, "Training steps.", at_least=1, at_most=100_000)
     samples: int = option(16_384, "Samples along rays per step.", at_least=256, at_most=2**22)
     levels: int = option(12, "Levels of the hash grid.", at_least=1, at_most=24)
     table_log2: int = option(16, "Log2 of the hash table's size per level.", at_least=8, at_most=24)
     finest: int = option(256, "Resolution of the finest level.", at_least=16, at_most=4096)
-    photo_weight: float = option(6.0, "Weight of the photo's rays beside the other views' rays.", at_least=0)
+    photo_weight: float = option(
+        6.0, "Weight of the photo's rays relative to the other views' rays.", at_least=0
+    )
     mask_weight: float = option(0.2, "Weight of the mask loss.", at_least=0)
     surface: int = option(128, "Voxels per side of the fused surface.", at_least=16, at_most=512)
 
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """Refine the surface as a deformable tetrahedral grid (DMTet) with soft-masked SDS at the end."""
+    """Refine the surface as a deformable tetrahedral grid (DMTet), at the end with score distillation (SDS)."""
 
     shape: str = option("field", "What to start from: field (the nerf stage's surface), or a mesh file.")
     steps: int = option(100, "Optimization steps.", at_least=1, at_most=100_000)
     grid: int = option(64, "Cells per side of the tetrahedral grid.", at_least=8, at_most=256)
     views_per_step: int = option(4, "Views rendered in each step.", at_least=1, at_most=21)
     learning_rate: float = option(0.03, "Adam's learning rate, in grid cells for the geometry.", at_least=0)
-    photo_weight: float = option(3.0, "Weight of the photo beside each other view of a step.", at_least=0.01)
+    photo_weight: float = option(
+        3.0, "Weight of the photo relative to each other view of a step.", at_least=0.01
+    )
     view_falloff: float = option(
         0.0,
-        "How much seldomer views far from the photo are looked at: 0 all alike, 1 the one behind hardly ever.",
+        "How much less often views far from the photo are used. 0: all equally often; 1: the one behind, hardly ever.",
         at_least=0,
         at_most=1,
     )
@@ -131,14 +139,18 @@ class RefineConfig:
         0.25, "Weight of the silhouette loss: squared differences per pixel of the object.", at_least=0
     )
     color_weight: float = option(1.0, "Weight of the color loss.", at_least=0)
-    lighting: bool = option(False, "Explain shading by 24 spherical lights instead of surface color.")
+    lighting: bool = option(
+        False, "Explain shading by 24 soft lights around the object instead of by surface color."
+    )
     light_weight: float = option(
-        0.05, "With lighting: weight of the agreement of light and the pictures' brightness.", at_least=0
+        0.05,
+        "With lighting: weight of the agreement between the light and the views' brightness.",
+        at_least=0,
     )
     normal_weight: float = option(0.1, "Weight of the agreement of neighboring face normals.", at_least=0)
     smooth_weight: float = option(0.05, "Weight of the SDF's smoothness.", at_least=0)
     render: int = option(
-        256, "Largest side of the pictures compared with the views.", at_least=16, at_most=2048
+        256, "Largest side, in pixels, of the pictures compared with the views.", at_least=16, at_most=2048
     )
     sds: bool = option(
         True, "Soft-masked score distillation by the orbit model in the last fifth of the steps."
@@ -153,22 +165,24 @@ class ExportConfig:
 
     format: str = option(
         "glb",
-        f"Files to write, comma separated: {', '.join(WRITTEN)}.",
+        f"Formats to write, separated by commas: {', '.join(WRITTEN)}.",
         words=tuple(WRITTEN),
     )
     faces: int = option(20_000, "Simplify to at most this many faces.", at_least=100, at_most=1_000_000)
     watertight: bool = option(
-        False, "Close what is open, so that the mesh is a closed manifold, fit for printing."
+        False, "Close all holes, so that the mesh is a closed manifold, fit for 3D printing."
     )
-    remesh: bool = option(False, "Triangles of equal size, about as many as faces allows (extra: remesh).")
+    remesh: bool = option(
+        False, "Rebuild the mesh from triangles of equal size, about as many as export.faces."
+    )
     depth: float = option(
         0.0,
-        "How deep the object is from front to back, as a share of the larger of its width and height in the photo: a"
-        " book seen from the front 0.1, a ball 1. One photo hardly tells; the mesh is stretched to it. 0: as the views have it.",
+        "How deep the object is from front to back, as a share of the larger of its width and height in the photo: 0.1"
+        " for a book seen from the front, 1 for a ball. The mesh is stretched to it. 0: as deep as the views show it.",
         at_least=0,
         at_most=20,
     )
-    up: Literal["y", "z"] = option("y", "The axis that points up; a glb always has y up, as glTF demands.")
+    up: Literal["y", "z"] = option("y", "The axis that points up; a glb always has y up, as glTF requires.")
     scale: float = option(1.0, "Length of the mesh's longest side.", at_least=1e-3, at_most=1e6)
     texture: int = option(1024, "Side of the texture in pixels.", at_least=64, at_most=8192)
     turntable: bool = option(True, "Also write a turntable video and contact sheet.")

@@ -1,4 +1,4 @@
-"""What rooms that stand side by side ask of each other, beyond the artifacts they hand on."""
+"""What stages ask of each other beyond the artifacts they hand on."""
 
 from __future__ import annotations
 

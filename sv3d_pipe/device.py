@@ -141,7 +141,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def give_back(device: str) -> None:
-    """Return what no tensor holds any more."""
+    """Free the memory that no tensor holds any more."""
     gc.collect()
     if device.startswith("cuda"):
         import torch

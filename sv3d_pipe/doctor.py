@@ -27,7 +27,7 @@ def examine(out: Path) -> dict[str, Any]:
     """Sections ``machine``, ``packages``, ``stages``, ``operations``, ``models``, each name -> text; and ``problems``.
 
     Args:
-        out: folder where results would go; its disk's free space is told.
+        out: folder where results would go; the free space on its disk is reported.
     """
     packages = {name: _version(name) for name in PACKAGES}
     missing = [name for name, found in packages.items() if found is None and name not in OPTIONAL]

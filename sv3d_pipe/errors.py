@@ -18,7 +18,7 @@ class UserError(Exception):
 
 
 class Cancelled(Exception):
-    """Somebody who was asked said that the run should end. What is finished is kept, and can be gone on with."""
+    """The caller asked for the run to end. What is finished is kept, and the run can be continued."""
 
 
 def is_foreseen(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, flushed to the disk, known by their content; and what JSON can hold."""
+"""Files written whole or not at all, flushed to the disk, hashed; and values made fit for JSON."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ WRITTEN = {
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
-    """``"glb, OBJ"`` as ``("glb", "obj")``: lower case, in order, no doubles. Raises UserError for an unknown one."""
+    """``"glb, OBJ"`` as ``("glb", "obj")``: lower case, in order, no duplicates. Raises UserError for an unknown one."""
     names = [part.strip().lower().removeprefix(".") for part in text.split(",")]
     names = list(dict.fromkeys(name for name in names if name))
     wrong = [name for name in names if name not in WRITTEN]

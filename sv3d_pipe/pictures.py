@@ -185,5 +185,5 @@ def to_srgb(linear: np.ndarray) -> np.ndarray:
 
 
 def decibels(mse: float) -> float:
-    """Mean squared error of values in [0, 1] as PSNR in dB, at most 100 (finite, so that JSON can hold it)."""
+    """Mean squared error of values in [0, 1] as PSNR in dB, at most 100, because JSON has no infinity."""
     return float(-10 * np.log10(max(mse, 10 ** (-BEST_DB / 10))))

@@ -175,10 +175,10 @@ class Image2Mesh:
         config: all settings. seed: of every random number.
         device: auto, cpu, cuda, cuda:N or mps.
         reporter: shows progress; by default bars on a terminal, one line per stage elsewhere.
-        model: paints the orbit in the place of the one that ``config.orbit.model`` names.
-        reconstructor: takes the place of the hash grid.
+        model: paints the orbit instead of the one that ``config.orbit.model`` names.
+        reconstructor: used instead of the hash grid.
         cancelled: asked after every step; when it says yes, the run ends with
-            :class:`sv3d_pipe.errors.Cancelled` and the workspace can be gone on with.
+            :class:`sv3d_pipe.errors.Cancelled`, and the workspace can be continued later.
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class Image2Mesh:
         return Road(route, workspace, source, self.config, *rest).run(start, until, force_from)
 
     def check(self, start: str = "prep", until: str = "export") -> None:
-        """Raise UserError now for what would fail in the middle of the road: device, model, a library."""
+        """Raise UserError now for what would otherwise fail midway: device, model, a library."""
         from sv3d_pipe.export.export import require_libraries
         from sv3d_pipe.orbit.store.find import find_model
 

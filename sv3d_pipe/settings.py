@@ -53,18 +53,18 @@ def _read_bool(name: str, value: Any) -> bool:
 
 def _read_text(name: str, value: Any, words: tuple[str, ...]) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{name} must be a text that is not empty, not {value!r}.")
+        raise UserError(f"{name} must be text that is not empty, not {value!r}.")
     parts = [part.strip().lower().removeprefix(".") for part in value.split(",") if part.strip()]
     unknown = [part for part in parts if words and part not in words]
     if unknown or (words and not parts):
         wrong = unknown[0] if unknown else value
-        raise UserError(f"{name} takes {', '.join(words)} (several with commas), not {wrong!r}.")
+        raise UserError(f"{name} takes {', '.join(words)} (several separated by commas), not {wrong!r}.")
     return value
 
 
 def _read_numbers(name: str, value: Any, low: float | None, high: float | None) -> str:
     if not isinstance(value, str):
-        raise UserError(f"{name} must be a text of numbers with commas, not {value!r}.")
+        raise UserError(f"{name} must be text with numbers separated by commas, not {value!r}.")
     for part in value.split(",") if value.strip() else ():
         _read_number(name, part.strip(), float, low, high)
     return value.strip()

@@ -1,4 +1,4 @@
-"""The capture stage: a folder of pictures with known cameras becomes the views that the road goes on from."""
+"""The capture stage: a folder of pictures with known cameras becomes the views for the later stages."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def import_capture(path: Path, matte: str, context: Context) -> tuple[Views, dic
     near = too_near(shots, placement, reach)
     if near.any():
         shots = [shot for shot, dropped in zip(shots, near) if not dropped]
-        context.warn(f"{near.sum()} pictures are taken from too near the object and were left out.")
+        context.warn(f"{near.sum()} pictures were taken too close to the object and were left out.")
     if len(shots) < FEWEST:
         raise UserError(
-            "The cameras stand too near the object or inside it; only views from around it can be used."
+            "The cameras stand too close to the object or inside it; use pictures taken from around it."
         )
     shots = _front_last(shots, placement)
     size = view_size(shots, placement, reach)
@@ -139,7 +139,7 @@ def _overflows(views: Views) -> bool:
 
 
 def _front_last(shots: list[Shot], placement: Placement) -> list[Shot]:
-    """The shots in their order, begun so that the one nearest to the front, and not cut, comes last."""
+    """The shots in their order, rotated so that the one nearest to the front, and not cut, comes last."""
     origins = placement.place(np.stack([shot.c2w for shot in shots]))[:, :3, 3]
     facing = origins @ FRONT / np.linalg.norm(origins, axis=-1)
     best = int(np.argmax(facing - 2.0 * np.array([shot.cut for shot in shots])))

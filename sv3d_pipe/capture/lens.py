@@ -172,7 +172,7 @@ def _distortion(values: dict, name: Path) -> tuple[tuple[float, ...], bool]:
     found = tuple(_number(values, key, name) or 0.0 for key in wanted)
     if not fisheye and model != "FULL_OPENCV" and any(found[5:]):
         raise UserError(
-            f"k4, k5 and k6 of {name} are understood for camera_model FULL_OPENCV and fisheyes alone; undistort "
+            f"k4, k5 and k6 of {name} are supported only with camera_model FULL_OPENCV or a fisheye; undistort "
             "the pictures first."
         )
     return (found if fisheye or any(found) else ()), fisheye

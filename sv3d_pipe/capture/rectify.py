@@ -106,7 +106,7 @@ def _continue_over_border(picture: np.ndarray, shot: Shot) -> None:
 
 
 def _coarser(shot: Shot, focal: float) -> Shot:
-    """The shot shrunk to about the focal length at which it is looked up, lest fine detail flickers."""
+    """The shot shrunk to about the focal length at which it is looked up, so that fine detail does not flicker."""
     share = focal / (shot.lens.fl_x * shot.lens.fl_y) ** 0.5
     height, width = shot.rgba.shape[:2]
     smaller = (max(1, round(width * share)), max(1, round(height * share)))

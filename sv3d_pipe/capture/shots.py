@@ -81,7 +81,7 @@ def read_shots(frames: list[Frame], matte: str, context: Context) -> list[Shot]:
             if len(failed) > BUSY_SHARE * len(frames):
                 raise UserError(
                     f"The pictures have no masks and their backgrounds are too busy to cut the object out "
-                    f"(the first is {failed[0]}); save them as cut-out PNGs or name masks as mask_path."
+                    f"(the first is {failed[0]}); save them as cut-out PNGs or name their masks in mask_path."
                 )
             bar.update(1, frame.image.name)
     if len(shots) < FEWEST:
@@ -94,7 +94,7 @@ def _thinned(frames: list[Frame], context: Context) -> list[Frame]:
     """At most MOST frames, evenly chosen."""
     if len(frames) <= MOST:
         return frames
-    context.warn(f"Of {len(frames)} pictures, {MOST} evenly chosen ones are used.")
+    context.warn(f"Only {MOST} of the {len(frames)} pictures are used, evenly chosen.")
     return [frames[i] for i in np.linspace(0, len(frames) - 1, MOST).round().astype(int)]
 
 
@@ -107,7 +107,7 @@ def _warn(shots: list[Shot], failed: list[str], context: Context) -> None:
         )
     if failed:
         context.warn(
-            f"{len(failed)} pictures were left out, since the matte found no object in them or is not sure of it; "
+            f"{len(failed)} pictures were left out because the matte found no object in them or was not sure of it; "
             f"the first is {failed[0]}."
         )
 
@@ -170,7 +170,9 @@ def _read_mask(frame: Frame, image: np.ndarray, aspect: float) -> np.ndarray:
     """[H, W] float32 in [0, 1] at the picture's size; masks of 0 and 1 instead of 0 and 255 are understood."""
     picture, (width, height) = read_image(frame.mask, LONGEST, upright=False)
     if abs(width / height / aspect - 1) > 0.02:
-        raise UserError(f"The mask {frame.mask} has another shape than its picture {frame.image.name}.")
+        raise UserError(
+            f"The mask {frame.mask} has another aspect ratio than its picture {frame.image.name}; resize it."
+        )
     mask = picture[..., :3].mean(-1)
     if 0 < mask.max() < 0.5:
         mask = mask / mask.max()

@@ -53,7 +53,7 @@ def find_transforms(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     if not path.exists():
-        raise UserError(f"There is no {path}; check the path.")
+        raise UserError(f"There is no file or folder {path}; check the path.")
     raise UserError(f"{path} is not a capture: it holds no transforms.json.")
 
 
@@ -80,7 +80,7 @@ def read_frames(path: Path) -> list[Frame]:
         mask = _find(file, entry, "mask_path", missing) if entry.get("mask_path") else None
         frames.append(Frame(image, mask, _pose(file, entry), shared | entry))
     if missing:
-        raise UserError(f"{len(missing)} files named in {file} are missing, the first is {missing[0]}.")
+        raise UserError(f"{len(missing)} files named in {file} are missing; the first is {missing[0]}.")
     return frames
 
 
@@ -95,7 +95,7 @@ def capture_sha256(path: Path) -> str:
 
 
 def capture_folder(path: Path) -> Path:
-    """The folder of a capture that is given by it or by its transforms file."""
+    """The folder of a capture, given as that folder or as its transforms file."""
     return path.resolve().parent if path.is_file() else path.resolve()
 
 
@@ -142,7 +142,7 @@ def _pose(file: Path, entry: dict) -> np.ndarray:
     scale = np.cbrt(np.linalg.det(axes))
     if scale < 1e-9 or not np.allclose(axes.T @ axes, scale**2 * np.eye(3), atol=0.01 * scale**2):
         raise UserError(
-            f"transform_matrix of {name} in {file} is no camera-to-world matrix: its axes must be perpendicular "
+            f"transform_matrix of {name} in {file} is not a camera-to-world matrix: its axes must be perpendicular "
             "and right-handed."
         )
     u, _, vt = np.linalg.svd(axes)

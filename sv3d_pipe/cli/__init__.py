@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="One photo in, one textured mesh out: `img2mesh photo.png` makes out/photo/5-export/mesh.glb.",
-    epilog="A bare path is `run`. --debug anywhere, or IMG2MESH_DEBUG=1, shows tracebacks.",
+    epilog="`img2mesh PATH` is short for `img2mesh run PATH`. --debug anywhere, or IMG2MESH_DEBUG=1, shows tracebacks.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

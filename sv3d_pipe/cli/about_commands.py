@@ -1,4 +1,4 @@
-"""The verbs that only tell: config, doctor."""
+"""The verbs that only report: config and doctor."""
 
 from __future__ import annotations
 
@@ -35,12 +35,14 @@ def config(
 
 
 def doctor(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder whose disk is looked at.")] = Path("out"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder whose disk is checked for free space.")
+    ] = Path("out"),
     as_json: Json = False,
 ) -> None:
-    """Tell what is installed, what this machine has and which backend each stage will use.
+    """Report what is installed, what this machine has and which backend each stage will use.
 
-    Exit code 1 if something is missing without which photos cannot become meshes.
+    The exit code is 1 if anything needed to turn a photo into a mesh is missing.
     """
     from sv3d_pipe.doctor import examine
 

@@ -20,11 +20,14 @@ Objects = Annotated[
     Path, typer.Argument(metavar="OBJECTS_DIR", help="Folder of meshes; folders in it are searched too.")
 ]
 Limit = Annotated[
-    int | None, typer.Option(min=1, help="Take a random choice of so many (by --seed).", show_default="all")
+    int | None,
+    typer.Option(
+        min=1, help="Measure only this many objects, chosen at random by --seed.", show_default="all"
+    ),
 ]
 Ids = Annotated[
     list[str],
-    typer.Option(metavar="GLOB", help="Only objects of such a name, e.g. 'gso_*'; may be repeated."),
+    typer.Option(metavar="GLOB", help="Only objects whose name matches, e.g. 'gso_*'; may be repeated."),
 ]
 Size = Annotated[
     int | None, typer.Option(min=32, max=2048, help="Side of the rendered pictures.", show_default="256")
@@ -34,9 +37,10 @@ FrameSize = Annotated[
     typer.Option(min=32, max=2048, help="Side of the compared pictures.", show_default="the model's frames"),
 ]
 Up = Annotated[
-    Literal["y", "z"], typer.Option(help="The files' upward axis: y as in glTF, z as in Google's scans.")
+    Literal["y", "z"],
+    typer.Option(help="The axis that points up in the files: y as in glTF, z as in Google's scans."),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Measure again what was measured before.")]
+Force = Annotated[bool, typer.Option("--force", help="Measure again even what was measured before.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the scores, tables and pictures.")]
 
 
@@ -48,7 +52,7 @@ def mesh(
     out: Out = Path("out/eval/mesh"),
     choices: Choices = None,
 ) -> None:
-    """Compare one mesh with another: chamfer distances, F-scores, IoU, normals, beside the noise floor."""
+    """Compare one mesh with another: chamfer distances, F-scores, IoU and normals, next to the noise floor."""
     from sv3d_pipe.evaluate.display import Display
     from sv3d_pipe.evaluate.pair import judge_pair, pair_table
 
@@ -72,7 +76,7 @@ def recon(
     out: Out = Path("out/eval/recon"),
     choices: Choices = None,
 ) -> None:
-    """Reconstruct objects from perfect views: nerf, refine and the exported file against the truth."""
+    """Reconstruct objects from perfect views; compare nerf's, refine's and export's mesh with the truth."""
     _run("recon", objects, limit, ids, size, up, force, out, choices)
 
 
@@ -87,14 +91,14 @@ def photo(
     tell_depth: Annotated[
         bool,
         typer.Option(
-            "--tell-depth", help="Set export.depth to each object's own; the ellipsoid gets it too."
+            "--tell-depth", help="Set export.depth to each object's true depth; the ellipsoid gets it too."
         ),
     ] = False,
     force: Force = False,
     out: Out = Path("out/eval/photo"),
     choices: Choices = None,
 ) -> None:
-    """Go the whole road from one picture of each object; the mesh against the object and an ellipsoid."""
+    """Run all stages on one picture of each object; compare the mesh, and an ellipsoid, with the object."""
     _run("photo", objects, limit, ids, size, up, force, out, choices, tell_depth)
 
 
@@ -110,7 +114,7 @@ def orbit(
     out: Out = Path("out/eval/orbit"),
     choices: Choices = None,
 ) -> None:
-    """Paint the orbit of each object; novel views against the truth, beside the photo and an ellipsoid."""
+    """Paint the orbit of each object; compare its novel views, the photo and an ellipsoid with the truth."""
     _run("orbit", objects, limit, ids, size, up, force, out, choices)
 
 

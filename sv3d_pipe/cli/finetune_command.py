@@ -19,30 +19,36 @@ def _defaults(field: str) -> str:
 def finetune(
     data: Annotated[Path, typer.Argument(help="Orbit data set made by `img2mesh render`.")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the trained model; goes on with what is there.")
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder for the trained model; a run that was begun there continues."
+        ),
     ],
     model: Annotated[
         str,
         typer.Option(
-            help="Model to start from: mini, sv3d-u, sv3d-p, a folder, an SV3D or SVD .safetensors file; `new` is mini"
+            help="Model to start from: mini, sv3d-u, sv3d-p, a folder, or an SV3D or SVD .safetensors file; `new` is mini"
             " with random weights."
         ),
     ] = "mini",
     validation: Annotated[Path | None, typer.Option(help="Data set to measure on while training.")] = None,
     encoded: Annotated[
         Path | None,
-        typer.Option(help="Folder of latents made once, for models with a VAE.", show_default="OUT/encoded"),
+        typer.Option(
+            help="Folder for the latents, which are computed once, of models with a VAE.",
+            show_default="OUT/encoded",
+        ),
     ] = None,
     overfit_check: Annotated[
         bool,
         typer.Option(
-            "--overfit-check", help="Only see whether one object can be memorized, in --minutes (default 5)."
+            "--overfit-check", help="Only check whether one object can be memorized in --minutes (default 5)."
         ),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     recipe: dict[str, Any] = None,
 ) -> None:
-    """Train an orbit model on rendered orbits. Ctrl-C keeps what was learned; run again to go on.
+    """Train an orbit model on rendered orbits. Ctrl-C keeps what was learned; the same command continues.
 
     On several GPUs: `accelerate launch --config_file ddp.yaml --no_python img2mesh finetune ...`.
     """

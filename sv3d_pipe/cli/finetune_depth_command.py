@@ -1,4 +1,4 @@
-"""The verb finetune-depth: train the network by which a model guesses how deep its photo's object is."""
+"""The verb finetune-depth: train the network that estimates from a photo how deep its object is."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ import typer
 
 
 def finetune_depth(
-    data: Annotated[Path, typer.Argument(help="Photos made by `img2mesh render --orbit photos --size 448`.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the model with the trained network.")],
+    data: Annotated[
+        Path, typer.Argument(help="Data set made by `img2mesh render --orbit photos --size 448`.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model with the trained network.")],
     model: Annotated[
-        str, typer.Option(help="Model that gets the network: mini, or the folder of one trained from it.")
+        str,
+        typer.Option(help="Model to put the network into: mini, or the folder of a model trained from it."),
     ] = "mini",
-    validation: Annotated[Path | None, typer.Option(help="Photos to measure on at the end.")] = None,
-    steps: Annotated[int, typer.Option(help="Training steps of 128 photos.", min=1)] = 1500,
+    validation: Annotated[
+        Path | None, typer.Option(help="Data set of photos to measure the error on at the end.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Training steps, of 128 photos each.", min=1)] = 1500,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.", min=0)] = 0,
 ) -> None:
-    """Train the network that guesses how deep the object in a photo is, from front to back, for mini to paint it so.
+    """Train the network that estimates from a photo how deep its object is, front to back; mini paints by it.
 
-    It reads features that a classifier, which stays as it is, finds in the photos. That takes two cores
-    about 0.05 seconds a photo; then it trains for minutes. Stopped, it starts anew.
+    The network reads features that a fixed image classifier finds in the photos. Finding them takes two cores
+    about 0.05 seconds per photo; the training takes minutes. After an interruption it starts over.
     """
     from sv3d_pipe.cli.guard import at_work
     from sv3d_pipe.dataset.orbit_set import OrbitSet

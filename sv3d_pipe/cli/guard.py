@@ -25,7 +25,7 @@ class Stopped(Exception):
 
 
 class Crash(Exception):
-    """An error nobody foresaw, its traceback already in a log."""
+    """An unforeseen error whose traceback is already in a log."""
 
 
 class Verbs(TyperGroup):

@@ -22,7 +22,7 @@ Dtype = Literal["fp16", "bf16", "fp32"]
 def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
-    """List the models: size, licence, where they come from, whether they are here."""
+    """List the models: size, license, where they come from, whether they are here."""
     from sv3d_pipe.orbit.store import cache
     from sv3d_pipe.orbit.store.find import list_models as known
 
@@ -35,18 +35,18 @@ def list_models(
             typer.echo(f"  {name:<10}{model[name]}")
     root = cache.cache_folder()
     used = cache.gigabytes(cache.folder_bytes(root)) if root.is_dir() else "empty"
-    typer.echo(f"The model cache is {root}, {used}; IMG2MESH_CACHE names another folder.")
+    typer.echo(f"The model cache is {root}, {used}; set IMG2MESH_CACHE to use another folder.")
 
 
 @app.command()
 def download(
     name: Annotated[str, typer.Argument(metavar="NAME", help="sv3d-u, sv3d-p or svd-xt.")],
-    dtype: Annotated[Dtype, typer.Option(help="Number type of the model that is kept.")] = "fp16",
+    dtype: Annotated[Dtype, typer.Option(help="Number format of the model that is kept.")] = "fp16",
     keep: Annotated[bool, typer.Option("--keep", help="Keep the downloaded original file too.")] = False,
 ) -> None:
     """Download a model from the Hugging Face hub, check it and convert it into the model cache.
 
-    An interrupted download goes on where it stopped. The hub's own login is used.
+    An interrupted download continues where it stopped. If you are logged in to the hub, that login is used.
     """
     from sv3d_pipe.orbit.store import cache
     from sv3d_pipe.orbit.store.download import download as fetch
@@ -63,10 +63,13 @@ def convert(
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="New folder, or new .safetensors file if FILE is a folder.")
     ],
-    dtype: Annotated[Dtype, typer.Option(help="Number type of the weights that are written.")] = "fp16",
+    dtype: Annotated[Dtype, typer.Option(help="Number format of the weights that are written.")] = "fp16",
     start: Annotated[
         Literal["u", "p"] | None,
-        typer.Option(help="Turn an SVD file into a start for fine-tuning of this kind.", show_default=False),
+        typer.Option(
+            help="Turn an SVD file into a starting point for fine-tuning sv3d-u or sv3d-p.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Convert an original SV3D file into a diffusers folder, or such a folder into one file."""
@@ -93,7 +96,9 @@ def _convert(source: Path, out: Path, dtype: str, start: str | None, on_bytes) -
         if not cache.is_model(source):
             raise UserError(f"{source} holds no model_index.json, so it is not a diffusers model folder.")
         if out.suffix != ".safetensors":
-            raise UserError(f"A folder becomes one file whose name ends with .safetensors, unlike {out}.")
+            raise UserError(
+                f"A folder becomes one .safetensors file; choose a name with that ending, not {out}."
+            )
         files = list(source.rglob("*.safetensors"))
     elif source.is_file():
         files = [source]
@@ -116,7 +121,7 @@ def licences(
         str | None, typer.Argument(metavar="[NAME]", help="Only this model.", show_default=False)
     ] = None,
 ) -> None:
-    """Tell the models' licences and what they ask of you."""
+    """Print the models' licenses and what they require of you."""
     from sv3d_pipe.orbit.store.known import MODELS
 
     chosen = [model for model in MODELS if name in (None, model.name)]

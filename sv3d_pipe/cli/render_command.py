@@ -15,19 +15,22 @@ from sv3d_pipe.dataset.shoot import Shoot
 @with_fields("shoot", Shoot, lambda field: said_defaults({"": getattr(Shoot(), field)}), "Pictures")
 def render(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the data set; what is there is gone on with.")
+        Path, typer.Option("--out", "-o", help="Folder for the data set; one that was begun there continues.")
     ],
     meshes: Annotated[
-        Path | None, typer.Argument(help="Folder of meshes: glb, gltf, obj, ply, stl, off, dae, 3mf.")
+        Path | None,
+        typer.Argument(
+            help="Folder of meshes: glb, gltf, obj, ply, stl, off, dae, 3mf; with --renderer blender also fbx, blend, usd."
+        ),
     ] = None,
     procedural: Annotated[int, typer.Option(help="Also invent this many objects.", min=0)] = 0,
     variants: Annotated[
         int,
         typer.Option(
-            help="Render each mesh so often, each time with other cameras, light and textures.", min=1
+            help="Render each mesh this many times, each time with other cameras, light and textures.", min=1
         ),
     ] = 1,
-    workers: Annotated[int, typer.Option(help="Processes; 0 is one per processor.", min=0)] = 0,
+    workers: Annotated[int, typer.Option(help="Number of processes; 0 is one per CPU.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0)] = 0,
     shoot: dict[str, Any] = None,
 ) -> None:
@@ -35,7 +38,7 @@ def render(
 
     `img2mesh render meshes -o data --orbit dynamic --size 576` makes what SV3D's pose-conditioned phase needs;
     `img2mesh render --procedural 1000 -o data` needs no mesh at all. Ctrl-C or a crash loses nothing: the same
-    command goes on, and the data come out the same to the byte. Meshes that cannot be read are listed.
+    command continues, and the data set is the same to the byte. Meshes that cannot be read are listed.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""The verbs that go the whole road: run and batch."""
+"""The verbs that run all stages: run and batch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(
     force: Force = False,
     choices: Choices = None,
 ) -> None:
-    """Make a textured mesh of one photo.
+    """Make a textured mesh from one photo.
 
     Finished stages are skipped; a stage runs again when a setting that it depends on has changed.
     The path of the mesh is printed on stdout, everything else on stderr.
@@ -64,16 +64,17 @@ def batch(
     folder: Annotated[Path, typer.Argument(help="Folder of photos; folders in it are searched too.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the workspaces.")] = Path("out"),
     exclude: Annotated[
-        list[str], typer.Option(help="File names to leave out, e.g. '*.matte.png'; may be repeated.")
+        list[str],
+        typer.Option(help="Pattern of file names to leave out, e.g. '*.matte.png'; may be repeated."),
     ] = [],  # noqa: B006 - typer reads it, nobody changes it
     from_stage: From = None,
     until: Until = "export",
     force: Force = False,
     choices: Choices = None,
 ) -> None:
-    """Make a mesh of every photo in a folder; finished ones are skipped, bad ones are named.
+    """Make a mesh from every photo in a folder; finished ones are skipped, failed ones are listed.
 
-    Exit code 0: all good; 3: some failed; 2: none worked. OUT/batch.json keeps the summary.
+    Exit code 0: all succeeded; 3: some failed; 2: all failed. OUT/batch.json keeps the summary.
     """
     from sv3d_pipe.cli.closing_tables import show_batch
     from sv3d_pipe.pipeline import Image2Mesh
@@ -125,7 +126,7 @@ def _one_photo(paths: list[Path]) -> Path:
     path = paths[0]
     if path.is_dir() and (path / "run.json").exists():
         raise UserError(
-            f"{path} is a workspace, not a photo; go on in it with a stage, "
+            f"{path} is a workspace, not a photo; run one of its stages, "
             f"for example `img2mesh refine {path} --until export`."
         )
     if path.is_dir():
@@ -133,7 +134,7 @@ def _one_photo(paths: list[Path]) -> Path:
 
         if is_capture(path):
             raise UserError(f"{path} is a capture, not a photo; use `img2mesh nerf {path} --until export`.")
-        raise UserError(f"{path} is a folder; for all photos in it use `img2mesh batch {path} -o out`.")
+        raise UserError(f"{path} is a folder; for all photos in it, use `img2mesh batch {path} -o out`.")
     if not path.exists():
         verbs = (*STAGES, "run", "batch", "doctor", "config", "models", "eval", "render", "finetune")
         close = difflib.get_close_matches(str(path), verbs, 1)

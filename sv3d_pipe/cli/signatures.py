@@ -44,10 +44,10 @@ def _more(help: str, **options: Any) -> Any:
 
 
 COMMON = {
-    "preset": (str | None, None, _more(f"Start from {', '.join(PRESETS)}.")),
-    "config": (Path | None, None, _more("TOML file of settings, as `img2mesh config` prints.")),
+    "preset": (str | None, None, _more(f"Preset to start from: {', '.join(PRESETS)}; draft if not given.")),
+    "config": (Path | None, None, _more("TOML file of settings, as printed by `img2mesh config`.")),
     "set": (list[str], [], _more("Any setting; may be repeated.", metavar="STAGE.NAME=VALUE")),
-    "seed": (int | None, None, _more(f"Seed of every random number, {SEED} if not given.")),
+    "seed": (int | None, None, _more(f"Seed of all random numbers; {SEED} if not given.")),
     "device": (str, "auto", typer.Option(help="auto, cpu, cuda, cuda:N or mps.")),
     "json": (bool, False, typer.Option("--json", help="Print a summary as JSON on stdout.")),
     "quiet": (bool, False, typer.Option("--quiet", "-q", help="Show no progress and no table.")),

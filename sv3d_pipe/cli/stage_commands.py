@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 Until = Annotated[
     StageName | None,
-    typer.Option(help="Go on to this stage; without it only this one is run.", show_default=False),
+    typer.Option(help="Continue up to this stage; without it, only this one runs.", show_default=False),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Run again even what is finished.")]
+Force = Annotated[bool, typer.Option("--force", help="Run again, even if it is finished.")]
 REMEMBERS = "Settings that are not given stay as in the workspace's last run."
 
 
@@ -97,10 +97,10 @@ def nerf(
     begun = _begun(workspace)
     if begun is not None:
         if out is not None:
-            raise UserError(f"{workspace} is a workspace, which keeps its own results; -o is for captures.")
+            raise UserError(f"{workspace} is a workspace, so its results stay in it; leave out -o.")
         return _run_from("nerf", begun, until or "nerf", force, choices)
     if not workspace.exists():
-        raise UserError(f"There is no {workspace}; check the path.")
+        raise UserError(f"There is no file or folder {workspace}; check the path.")
     if not is_capture(workspace):
         raise UserError(
             f"{workspace} is neither a workspace nor a capture with a transforms.json; "
@@ -158,7 +158,7 @@ def _run_from(start: str, work: Work, until: str, force: bool, choices: Choices)
 
 
 def _absolute_shape(choices: Choices) -> Choices:
-    """The choices with the path of a starting mesh made absolute: it is remembered, and other folders have others."""
+    """The choices with the path of a starting mesh made absolute, so that it is found from any folder later."""
     shape = choices.settings.get("refine.shape", "field")
     if shape == "field":
         return choices

@@ -14,8 +14,8 @@ READ = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off", ".dae", ".3mf")  # by t
 def collect(meshes: Path | None, procedural: int, variants: int, seed: int) -> list[Job]:
     """All objects in a fixed order: the meshes by path, each with its variants, then the invented ones.
 
-    A mesh is called after its path within the folder, without suffix, its parts joined by ``__``; what
-    would be called the same gets a number. No name holds a dot.
+    A mesh is named after its path within the folder, without suffix, its parts joined by ``__``; names that
+    would clash get a number. No name holds a dot.
 
     Raises:
         UserError: there is no such folder, or nothing to render.

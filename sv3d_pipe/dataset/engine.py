@@ -25,7 +25,7 @@ from sv3d_pipe.dataset.workers import each, one_thread_if_worker
 from sv3d_pipe.errors import UserError, one_line
 from sv3d_pipe.files import file_sha256, write_atomically
 
-KILLER = "the process that rendered it died twice, perhaps for want of memory"
+KILLER = "the process that rendered it died twice, perhaps because memory ran out"
 FORMAT = 3  # raised when the same settings would give other shards
 
 
@@ -44,7 +44,7 @@ class DataSet:
     per_shard: int = 100
 
     def shards(self) -> list[tuple[Path, list[Job]]]:
-        """Each shard's file and the objects that belong into it."""
+        """Each shard's file and the objects that belong in it."""
         starts = range(0, len(self.jobs), self.per_shard)
         return [
             (self.folder / f"{number:05d}.tar", self.jobs[start : start + self.per_shard])
@@ -75,7 +75,7 @@ def render_data_set(
     Args:
         workers: processes; 1 works in this one.
         blender: the executable, if the look asks for it.
-        on_object: is told of every so many objects done, also of those found done.
+        on_object: called with the number of objects just done, including those found already done.
     Returns:
         the manifest, as in ``manifest.json``.
     Raises:
@@ -176,7 +176,7 @@ def _held(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"Another process renders into {folder}; wait for it, or choose another folder."
+            f"Another process is rendering into {folder}; wait for it, or choose another folder."
         ) from None
     try:
         yield
@@ -189,7 +189,9 @@ def _agree(data: DataSet) -> None:
     path, mine = data.folder / "render.json", data.plan()
     if not path.exists():
         if any(data.folder.glob("*.tar")):
-            raise UserError(f"{data.folder} holds shards of another making; choose another folder with -o.")
+            raise UserError(
+                f"{data.folder} holds shards without a render.json; choose another folder with -o."
+            )
         write_atomically(path, json.dumps(mine, indent=1) + "\n")
         return
     try:
@@ -202,7 +204,7 @@ def _agree(data: DataSet) -> None:
             before, now = (theirs.get(key), value) if key not in known else ("the old one", "another")
             raise UserError(
                 f"{data.folder} was begun with other settings ({known.get(key, key)}: {before}, now {now}); "
-                "give another folder with -o."
+                "choose another folder with -o."
             )
 
 

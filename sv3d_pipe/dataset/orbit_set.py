@@ -24,7 +24,7 @@ class Record:
         radius: distance of the cameras; the object's longest side is 1.
         orbit: static, sine, dynamic, random or photos.
         background: sRGB in [0, 1] that the views are to be laid on.
-        depth: [n] float32, how deep the object is as seen in each view; [0] in a data set that does not tell.
+        depth: [n] float32, how deep the object is as seen in each view; [0] in a data set that does not say.
         photos: large pictures in the same light, maybe none.
     """
 
@@ -64,7 +64,7 @@ class Photos:
 class OrbitSet:
     """All objects of a data set; ``orbits[i]`` is a :class:`Record`.
 
-    Where the objects lie is read at once, their pictures when asked for; decoded pictures are kept
+    The list of objects is read at once, their pictures on demand; decoded pictures are kept
     until they fill ``keep_gb``.
 
     Args:

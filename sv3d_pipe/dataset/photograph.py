@@ -70,7 +70,7 @@ def _object(job: Job, blender: str | None) -> Object:
     if job.mesh.suffix.lower() not in ONLY_BLENDER:
         return load_object(job.mesh)
     if blender is None:
-        raise UserError(f"{job.mesh.suffix} is read with --renderer blender only, or convert the file to glb")
+        raise UserError(f"{job.mesh.suffix} files need --renderer blender; or convert the file to glb")
     from sv3d_pipe.render.blender import load_with_blender
 
     return load_with_blender(job.mesh, blender)
@@ -86,13 +86,13 @@ def photograph_object(obj: Object, job: Job, look: Shoot, blender: str | None = 
     studio = Studio.random(_stream(job, LIGHT)) if look.lighting == "random" else None
     rgba = _render(obj, trajectory, radius, look, studio, blender)
     if not rgba[..., 3].any():
-        raise UserError("nothing of it is to be seen")
+        raise UserError("nothing of it is visible")
     shots = draw_photos(look.photos, _stream(job, PHOTOS))
     photos = (
         _render(obj, shots, radius, replace(look, size=PHOTO_SIZE), studio, blender) if look.photos else ()
     )
     if not all(photo[..., 3].any() for photo in photos):
-        raise UserError("nothing of it is to be seen in one of its photos")
+        raise UserError("nothing of it is visible in one of its photos")
     about = About(
         job.name,
         look.size,

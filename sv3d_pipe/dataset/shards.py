@@ -118,7 +118,9 @@ def _png(strip: np.ndarray, views: int) -> bytes:
     bgra = cv2.cvtColor(np.ascontiguousarray(strip), cv2.COLOR_RGBA2BGRA)
     done, png = cv2.imencode(".png", bgra, [cv2.IMWRITE_PNG_COMPRESSION, 6])
     if not done:
-        raise UserError(f"The {views} views of {strip.shape[1]} pixels are too many for one picture.")
+        raise UserError(
+            f"{views} views of {strip.shape[1]} pixels do not fit in one PNG; use fewer or smaller views."
+        )
     return png.tobytes()
 
 
@@ -157,7 +159,9 @@ def read_shard(path: Path) -> list[Entry]:
     except (tarfile.TarError, ValueError, KeyError, TypeError, OSError):
         whole = False
     if not whole:
-        raise UserError(f"The shard {path} is damaged or not one of ours; run its `img2mesh render` again.")
+        raise UserError(
+            f"The shard {path} is damaged or not made by img2mesh; run its `img2mesh render` again."
+        )
     return entries
 
 

@@ -78,7 +78,7 @@ def breakdowns(rows: list[Row]) -> list[Table]:
     """PSNR by the camera's elevation in bands of 10 degrees, and by azimuth's distance from the photo."""
     return [
         _by("Mean PSNR by elevation of the camera", rows, "elevation_deg", BAND_DEG),
-        _by("Mean PSNR by azimuth's distance from the photo", rows, "from_photo_deg", 2 * BAND_DEG),
+        _by("Mean PSNR by azimuth distance from the photo", rows, "from_photo_deg", 2 * BAND_DEG),
     ]
 
 
@@ -109,6 +109,6 @@ ORBIT = Suite(
     judged="model_psnr",
     large_is_good=True,
     label=("psnr", "mask_iou"),
-    heading="PSNR / mask IoU. Left to right: photo; six frames of the truth; the model's",
+    heading="PSNR / mask IoU. Left to right: photo; six true frames; the model's",
     breakdowns=breakdowns,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Perceptual likeness of pictures: LPIPS and CLIP-S, only where packages and weights are already here.
+"""Perceptual similarity of pictures: LPIPS and CLIP-S, only where packages and weights are already here.
 
 Nothing is ever downloaded: each measure is looked for first, and where something is missing it says
 what. The weights are those of LPIPS v0.1 on VGG-16 (SyncDreamer's table; AlexNet, EscherNet's, where

@@ -1,9 +1,9 @@
-"""The suite ``photo``: one picture of each object goes the whole road; the mesh is compared with the object.
+"""The suite ``photo``: all stages run on one picture of each object; the mesh is compared with the object.
 
 The photo is a transparent render from the orbit's last camera. Shapes are normalized by their own box (the
 photo does not tell the scale), pictures are those of the normalized meshes on the orbit's 20 novel views.
 The baseline is a gray ellipsoid with the photo's extents. With ``tell_depth`` the exported mesh and the
-ellipsoid are stretched to the object's true depth, as a user can who knows it; nerf and refine are not.
+ellipsoid are stretched to the object's true depth, as a user who knows it can do; nerf and refine are not.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SIZE = 256
 
 
 def measure(path: Path, folder: Path, options: Options, display: Display) -> tuple[Row, np.ndarray]:
-    """One object's photo, the road's meshes and the ellipsoid, scored; the workspace stays in the folder."""
+    """One object's photo, the stages' meshes and the ellipsoid, scored; the workspace stays in the folder."""
     obj = place(path, options.up)
     angles = Angles.of(options.config.orbit, options.seed)
     camera = angles.cameras()[-1]
@@ -70,7 +70,7 @@ def unit(mesh: Mesh | Object, side: float = 1.0) -> Any:
 
 
 def _go(photo: np.ndarray, folder: Path, options: Options, display: Display) -> Result:
-    """The whole road in a workspace of its own; finished stages are not run again."""
+    """All stages in a workspace of their own; finished ones are not run again."""
     file = folder / "photo.png"
     save_png(file, photo)
     image2mesh = Image2Mesh(options.config, options.seed, options.device, StageBars(display))

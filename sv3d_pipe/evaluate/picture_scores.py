@@ -1,4 +1,4 @@
-"""How alike are pictures: PSNR, SSIM, MSE and silhouette IoU, frame by frame.
+"""How alike pictures are: PSNR, SSIM, MSE and silhouette IoU, frame by frame.
 
 Pictures are float in [0, 1]; those with alpha are composited on white first, as in SV3D's and
 SyncDreamer's tables. A table's figure is the mean over frames. LPIPS and CLIP-S need weights: see

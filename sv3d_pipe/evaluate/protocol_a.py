@@ -1,14 +1,14 @@
-"""How far is one mesh from another: chamfer distance and volume IoU by protocol A.
+"""How far one mesh is from another: chamfer distance and volume IoU by protocol A.
 
-Protocol A is the one of SyncDreamer and EscherNet, whose magnitudes SV3D's tables have: both meshes
+Protocol A is that of SyncDreamer and EscherNet, and SV3D's tables have its magnitudes: both meshes
 normalized by their own bounding box (longest side 1, centered), no rotation search; chamfer distance
 between the surfaces visible from 16 cameras; IoU of occupancies on a 64^3 grid over [-1, 1]^3.
 
-Where it differs from SyncDreamer's code: that leaves the prediction's scale alone and turns the truth by
-angles listed per object (EscherNet normalizes both, as here); it takes the truth's depth from Blender; it
-unprojects pixels at their corners, here at their centers.
+It differs from SyncDreamer's code, which leaves the prediction's scale alone and turns the truth by
+angles listed per object (EscherNet normalizes both, as here), takes the truth's depth from Blender, and
+unprojects pixels at their corners, not at their centers as here.
 
-Inside and outside are told by the generalized winding number (:mod:`sv3d_pipe.geometry.winding`),
+Inside and outside are told apart by the generalized winding number (:mod:`sv3d_pipe.geometry.winding`),
 which keeps its meaning for open and multi-shell scans; the signs of the public evaluation do not, and
 are reported beside it (:mod:`sv3d_pipe.evaluate.sign_parity`).
 A "mesh" here is a ``trimesh.Trimesh`` or anything else with ``vertices`` and ``faces``, or the pair

@@ -1,4 +1,4 @@
-"""How far is one mesh from another after the best turn: protocol B, that of TripoSR and SF3D.
+"""How far one mesh is from another after the best turn: protocol B, that of TripoSR and SF3D.
 
 Both meshes fill [-1, 1]^3 (longest side 2, centered); the prediction's yaw is found by trying all, then
 ICP refines rotation and translation; 10,000 points of each surface; chamfer distance (mean of the two

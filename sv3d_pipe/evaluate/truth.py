@@ -50,7 +50,7 @@ def find_objects(
     names = [n for n in sorted(found) if not ids or any(fnmatch.fnmatch(n, pattern) for pattern in ids)]
     if not names:
         which = f"that match {', '.join(ids)} " if found and ids else ""
-        raise UserError(f"There are no meshes {which}in {folder}; {', '.join(READ)} are read.")
+        raise UserError(f"There are no meshes {which}in {folder}; it must hold {', '.join(READ)} files.")
     if limit is not None and limit < len(names):
         chosen = np.random.default_rng(seed).choice(len(names), limit, replace=False)
         names = [names[i] for i in sorted(chosen)]

@@ -1,4 +1,4 @@
-"""The finished asset: a textured mesh and the documents that are written of it."""
+"""The finished asset: a textured mesh and the files that are written from it."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def weld(mesh: Mesh) -> Mesh:
     finite = np.isfinite(mesh.vertices).all(1)
     faces = mesh.faces[finite[mesh.faces].all(1)]
     if len(faces) == 0:
-        raise UserError("The mesh has no usable triangles: look at the views of the orbit stage.")
+        raise UserError("The mesh has no usable triangles; check the views it was fitted to.")
     points = np.where(finite[:, None], mesh.vertices, 0).astype(np.float64)
     step = max(np.ptp(points[faces.reshape(-1)], axis=0).max(), 1e-12) * 1e-6
     first, index = same_places(np.round(points / step).astype(np.int64))
@@ -89,7 +89,7 @@ def drop_bad_faces(mesh: Mesh) -> Mesh:
     faces = mesh.faces[(a != b) & (b != c) & (c != a)]
     _, first = np.unique(np.sort(faces, 1), axis=0, return_index=True)
     if len(first) == 0:
-        raise UserError("The mesh has no usable triangles: look at the views of the orbit stage.")
+        raise UserError("The mesh has no usable triangles; check the views it was fitted to.")
     return _used(mesh.vertices, faces[np.sort(first)], mesh.rgb)
 
 

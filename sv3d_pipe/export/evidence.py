@@ -1,4 +1,4 @@
-"""Which loose parts of a mesh do the pictures show? Those are no debris, however small."""
+"""Which loose parts of a mesh do the pictures show? Those are not debris, however small."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def export_mesh(
         raise UserError("The views of a capture show how deep the object is; leave out export.depth.")
     if config.up == "z" and not any(WRITTEN[name].any_up for name in formats):
         others = ", ".join(name for name, form in WRITTEN.items() if form.any_up)
-        context.warn(f"A glb file always has y up, as glTF demands; export.up acts on {others}.")
+        context.warn(f"A glb file always has y up, as glTF requires; export.up applies only to {others}.")
     with context.bar("export", len(views.cameras) + 5) as bar:
         mesh, report = clean(mesh, config.faces, config.watertight, config.remesh, views)
         _warn(config, report, context)

@@ -1,4 +1,4 @@
-"""Train the network that guesses depth: features of all photos once, then small networks on them."""
+"""Train the network that guesses depth: compute the features of all photos once, then fit small networks to them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def train_model(
     pipeline.register_modules(depth=guesser)
     out.mkdir(parents=True, exist_ok=True)
     save_model(pipeline, pipeline.unet.state_dict(), out)
-    kinds = ("photos learned from", "others")
+    kinds = ("training photos", "validation photos")
     off = [f"{errors(guesser, p).abs().mean():.3f} on {len(p)} {kind}" for p, kind in zip(photos, kinds)]
     return f"Mean error of ln(depth): {', '.join(off)}."
 
@@ -98,7 +98,7 @@ def look_at(
         record = orbits[i]
         if len(record.depth) != len(record.rgba):
             raise UserError(
-                f"{record.name} does not say how deep it is; render the data set again with this version."
+                f"The data set does not say how deep {record.name} is; render the data set again with this version."
             )
         rng = np.random.default_rng((seed, i))
         photos = torch.stack([framed(v, rng) for views in (record.rgba, record.rgba.flip(2)) for v in views])
@@ -117,7 +117,7 @@ def train(
 ) -> None:
     """Fit the heads to the photos; the recognizer stays as it is.
 
-    The loss is the negative logarithm of a Laplace density whose width the network says too.
+    The loss is the negative logarithm of a Laplace density whose width the network predicts too.
 
     Args:
         guesser: trained in place, on the device of its weights.

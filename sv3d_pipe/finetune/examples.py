@@ -43,7 +43,7 @@ class ExampleViews:
 class ExampleSource(Protocol):
     """Objects with views; angles in degrees, one float32 array [n] per object.
 
-    ``photos`` are each object's views that serve as the photo and as nothing else, or None: any may.
+    ``photos`` are each object's views that serve only as the photo; None: any view may.
     """
 
     azimuth_deg: list[np.ndarray]
@@ -200,7 +200,7 @@ def choose_views(
     """Draw a photo and the other views: any, or in order of azimuth and evenly spread over the orbit.
 
     Args:
-        photos: what serves as the photo and as nothing else; None: any view from an ordinary height may.
+        photos: views that serve only as the photo; None: any view from an ordinary height may.
     """
     if photos is not None:
         views = np.setdiff1d(np.arange(len(azimuth_deg)), photos)

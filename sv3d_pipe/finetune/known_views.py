@@ -1,4 +1,4 @@
-"""Photos as a recognizer is shown them in training, and examples whose denoiser is told what it sees.
+"""Photos as a recognizer sees them in training, and examples whose denoiser is told what it sees.
 
 Objects are drawn with their longest side at a given length, so a deep one is small in its picture, and framing
 it as prep does would blur it. What learned from such photos would read depth off the blur, which no photo of a user has.

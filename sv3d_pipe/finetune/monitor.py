@@ -1,4 +1,4 @@
-"""How a training is doing: PSNR on held-out objects, pictures of them, and curves in TensorBoard."""
+"""How a training run is doing: PSNR on held-out objects, pictures of them, and curves in TensorBoard."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Monitor:
                 rows += _rows(f"{sampled[-1]:.1f} dB", truth, frames)
         if self.folder is not None:
             (self.folder / "samples").mkdir(parents=True, exist_ok=True)
-            heading = f"step {step}: photo | other views, above true, below painted"
+            heading = f"step {step}: photo | other views: true above, painted below"
             contact_sheet(self.folder / "samples" / f"step_{step:07d}.png", heading, rows)
         return {
             "val_psnr_db": float(np.mean(one_step)),

@@ -1,4 +1,4 @@
-"""The model a training starts from, made fit for its phase, and which of its weights are trained."""
+"""The model a training run starts from, prepared for its phase, and which of its weights are trained."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def fit_phase(unet: nn.Module, phase: str, fresh: bool = False) -> None:
     """
     takes_angles = not isinstance(unet, StableVideo3DUNet) or len(unet.widths) > 1
     if phase == "u" and takes_angles:
-        raise UserError("Phase u trains without camera angles, which this model needs; take --phase p.")
+        raise UserError("Phase u trains without camera angles, which this model needs; use --phase p.")
     if phase == "c" and not takes_angles and not fresh:
         raise UserError("A model of phase u goes on with --phase p; phase c is for a start without it.")
     if phase != "u" and not takes_angles:
@@ -108,7 +108,7 @@ def choose_trained(unet: nn.Module, recipe: Recipe) -> None:
         add_lora(unet, recipe.rank)
     if recipe.train == "temporal":
         if not isinstance(unet, StableVideo3DUNet):
-            raise UserError("This model has no layers over time; take --train full or --train lora.")
+            raise UserError("This model has no layers over time; use --train full or --train lora.")
         unet.requires_grad_(False)
         for name, parameter in unet.named_parameters():
             parameter.requires_grad_(any(part in name for part in OVER_TIME))

@@ -104,7 +104,9 @@ def _open(path: Path) -> safe_open:
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError):
-        raise UserError(f"{path} is damaged; delete it, and it will be made again.") from None
+        raise UserError(
+            f"{path} is damaged; delete it and run the command again to make a new one."
+        ) from None
 
 
 class EncodedViews:

@@ -1,4 +1,4 @@
-"""How an orbit model is trained: one frozen dataclass, of which the command's options are made."""
+"""How an orbit model is trained: one frozen dataclass, from which the command's options are made."""
 
 from __future__ import annotations
 
@@ -19,52 +19,59 @@ class Recipe:
 
     phase: Literal["u", "c", "p"] = option(
         "p",
-        "SV3D's phases. u: static orbits, no camera angles. c: angles from the start. p: angles added to a"
-        " model of phase u, or a model that has them trained further.",
+        "SV3D's phases. u: static orbits, no camera angles. c: angles from the start. p: add angles to a"
+        " model of phase u, or train a model that has them further.",
     )
     train: Literal["full", "temporal", "lora"] = option(
-        "full", "What is trained: everything, the layers over time alone, or LoRA on the linear layers."
+        "full",
+        "What is trained. full: everything; temporal: only the layers over time; lora: LoRA on the linear layers.",
     )
     objective: Literal["denoise", "distill"] = option(
-        "denoise", "Learn from the data, or learn to do the starting model's many steps in few."
+        "denoise",
+        "denoise: learn from the data; distill: learn to do the starting model's many steps in a few.",
     )
     steps: int = option(100_000, "Stop after this many steps.", at_least=1)
     minutes: float = option(
         90.0,
-        "Stop after this many minutes of training; 0: no limit, and a resumed run is the same to the digit.",
+        "Stop after this many minutes of training; 0: no limit, and a resumed run gives identical results.",
         at_least=0,
     )
     batch: int = option(8, "Objects per step, over all processes.", at_least=1)
-    accumulate: int = option(1, "Parts a step's objects are worked on in, to save memory.", at_least=1)
-    frames: int = option(6, "Frames per object, the photo included.", at_least=2)
+    accumulate: int = option(
+        1, "Split the objects of a step into this many parts, to save memory.", at_least=1
+    )
+    frames: int = option(6, "Frames per object, including the photo.", at_least=2)
     optimizer: Literal["muon", "adamw"] = option(
         "muon", "adamw: AdamW for all weights; muon: Muon for those of linear layers, AdamW for the rest."
     )
-    learning_rate: float = option(1e-3, "Largest learning rate; it falls to a twentieth by a cosine.")
-    warmup: int = option(200, "Steps in which the learning rate rises.", at_least=0)
-    p_mean: float = option(0.7, "Mean of ln(sigma) of the noise that is learned to be removed.")
+    learning_rate: float = option(1e-3, "Largest learning rate; it falls along a cosine to a twentieth.")
+    warmup: int = option(200, "Steps over which the learning rate rises.", at_least=0)
+    p_mean: float = option(0.7, "Mean of ln(sigma), the level of the noise that the model learns to remove.")
     p_std: float = option(1.6, "Standard deviation of ln(sigma).", at_least=0)
     noise_share: float = option(
-        0.9, "Share of examples at nearly pure noise instead, sigma 30 to 700.", at_least=0, at_most=1
+        0.9, "Share of examples that get nearly pure noise instead, sigma 30 to 700.", at_least=0, at_most=1
     )
     weight_cap: float = option(
-        5.0, "Largest of the loss weights (sigma^2 + 1) / sigma^2; 0: no limit.", at_least=0
+        5.0, "Upper limit of the loss weight (sigma^2 + 1) / sigma^2; 0: no limit.", at_least=0
     )
     front_weight: float = option(
-        0.5, "Loss weight of frames at the photo's azimuth beside those behind.", at_least=0, at_most=1
+        0.5,
+        "Loss weight of frames at the photo's azimuth; those behind the object have 1.",
+        at_least=0,
+        at_most=1,
     )
     drop_photo: float = option(
-        0.05, "Share of examples that do not see the photo, for guidance.", at_least=0, at_most=1
+        0.05, "Share of examples trained without the photo, which guidance needs.", at_least=0, at_most=1
     )
     oversample: int = option(
-        3, "How often a textured object is drawn for each time a plain one is.", at_least=1, at_most=1000
+        3, "How many times as often textured objects are drawn as plain ones.", at_least=1, at_most=1000
     )
-    ema: float = option(0.999, "Decay of the averaged weights, which are what is kept.", at_least=0)
+    ema: float = option(0.999, "Decay of the averaged weights; these are what is saved.", at_least=0)
     rank: int = option(16, "Rank of LoRA's matrices.", at_least=1)
     student_steps: int = option(4, "Sampling steps of a distilled model.", at_least=1)
     teacher_steps: int = option(20, "Sampling steps of the model it learns from.", at_least=1)
     precision: Literal["auto", "float32", "bfloat16"] = option(
-        "auto", "Number format of the network's work; auto: bfloat16 where the device is made for it."
+        "auto", "Number format of the computation; auto: bfloat16 where the device is made for it."
     )
     checkpointing: bool = option(
         False, "Compute activations twice instead of keeping them: a third slower, much less memory."
@@ -116,7 +123,7 @@ def settle(recipe: Recipe, folder: Path) -> None:
             if before[name] != now[name]:
                 raise UserError(
                     f"{folder} holds a run with {name} {before[name]}, not {now[name]}; give the same settings to"
-                    " go on with it, or another folder."
+                    " continue it, or choose another folder."
                 )
     if before != now:
         write_atomically(path, json.dumps(now, indent=1))

@@ -1,8 +1,8 @@
 """Orbits framed anew, as if their photo had gone through prep.
 
-A photo does not tell how large its object is beside the frame: prep centers what is seen and fills a share
-of the frame with it. The orbit model lives in that world, where a rat seen from the front is as large as
-a house. Data sets frame whole objects, so what the photo shows of them stands anywhere in any size.
+A photo does not tell how large its object is: prep centers what is seen and fills a share of the frame with
+it. The orbit model lives in that world, where a rat seen from the front is as large as a house. Data sets
+frame whole objects, so in their photos the object may be anywhere, at any size.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def reframe(
     latents: torch.Tensor,  # [T, 4, S, S] of a PixelCodec, the photo last
     axes: torch.Tensor,  # [T, 3, 3] of the cameras, see sv3d_pipe.orbit.mini.voxels.frame_axes
 ) -> torch.Tensor:  # [T, 4, S, S]
-    """Move and scale the scene so that the object in the photo is centerd and fills prep's share of the frame.
+    """Move and scale the scene so that the object in the photo is centered and fills prep's share of the frame.
 
     Perspective is left as it was: pictures are shifted as the object's middle is, and enlarged.
     """

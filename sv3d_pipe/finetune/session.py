@@ -1,4 +1,4 @@
-"""A training from the first step to the saved model: data, model, trainer, validation, and what the user sees of it."""
+"""A training run from the first step to the saved model: data, model, trainer, validation, and what the user sees of it."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _check(
 ) -> bool:
     """The overfit check, and what came of it in a sentence."""
     if recipe.minutes <= 0:
-        raise UserError("The overfit check needs an end; give --minutes.")
+        raise UserError("The overfit check needs a time limit; give --minutes.")
     say = accelerator.is_main_process
 
     def on_log(row: dict[str, float]) -> None:
@@ -136,7 +136,7 @@ def _check(
         echo(f"One object can be memorized: {facts}.")
     elif say:
         echo(
-            f"Error: One object could not be memorized ({facts}; {OVERFIT_GAIN_DB:g} dB more are asked);"
+            f"Error: One object could not be memorized ({facts}; {OVERFIT_GAIN_DB:g} dB more are required);"
             " try another --learning-rate or more --minutes.",
             err=True,
         )

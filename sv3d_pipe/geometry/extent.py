@@ -1,4 +1,4 @@
-"""How large a mesh is: brought to a box of side 1, how deep it is from front to back, made as deep as somebody knows."""
+"""The extent of a mesh: scaled to a box of side 1, its depth from front to back, stretched to a known depth."""
 
 from __future__ import annotations
 

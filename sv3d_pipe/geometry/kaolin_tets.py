@@ -1,4 +1,4 @@
-"""NVIDIA kaolin's marching tetrahedra with the face of our own, for machines that have it."""
+"""NVIDIA kaolin's marching tetrahedra with the interface of our own, for machines that have it."""
 
 from __future__ import annotations
 

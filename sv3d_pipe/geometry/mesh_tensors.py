@@ -12,7 +12,7 @@ def take_rows(
     """``values[index]``; the gradient of a row that is taken several times is summed in the order of ``index``.
 
     That of ``values[index]`` itself is summed by all threads of a CPU at once, in an order that differs from run to
-    run: the last digits of every gradient then do, and after some hundred steps of Adam the whole mesh.
+    run: so do the last digits of every gradient, and after some hundred steps of Adam the whole mesh.
     """
     return values.index_select(0, index.reshape(-1)).view(*index.shape, *values.shape[1:])
 

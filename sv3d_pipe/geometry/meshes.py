@@ -1,4 +1,4 @@
-"""What is asked of any triangle mesh, in numpy: which vertices are used or the same, which faces hang together, normals."""
+"""Basics of triangle meshes, in numpy: used and coinciding vertices, connected faces, normals, volumes."""
 
 from __future__ import annotations
 

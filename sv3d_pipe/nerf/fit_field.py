@@ -1,4 +1,4 @@
-"""The nerf stage: fit a radiance field to the views and take its surface."""
+"""The nerf stage: fit a radiance field to the views and extract its surface."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def optimize(
     sets: list[tuple[Pictures, float]],
     context: Context,
 ) -> None:
-    """Adam on random rays; goes on from the context's checkpoint when there is one."""
+    """Adam on random rays; continues from the context's checkpoint when there is one."""
     generator = context.generator("nerf")
     optimizer = torch.optim.Adam(
         model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), eps=1e-15, fused=True
@@ -217,7 +217,7 @@ def _choose_pixels(sets: list[tuple[Pictures, float]], grid: OccupancyGrid, cont
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, done: float) -> None:
-    """Exponential decay from LEARNING_RATE to LAST_LEARNING_RATE over the second two thirds."""
+    """Exponential decay from LEARNING_RATE to LAST_LEARNING_RATE over the last two thirds."""
     decay = (LAST_LEARNING_RATE / LEARNING_RATE) ** max(0.0, (done - 1 / 3) * 1.5)
     for group in optimizer.param_groups:
         group["lr"] = LEARNING_RATE * decay

@@ -40,10 +40,10 @@ class Hollow:
 
 
 def find_hollow(hull: np.ndarray, depths: Depths, radius: float) -> Hollow | None:
-    """The hollows of the hull [G, G, G] over [-radius, radius]^3; None without any of note.
+    """The hollows of the hull [G, G, G] over [-radius, radius]^3; None if there is no large one.
 
-    Free is what two views look through, with few that end there. Room that no view sees belongs to the hollow
-    it touches, down to the level to which that is seen, but for walls as thick as those that are seen.
+    A cell is free if at least two views look through it and few end there. Cells that no view sees join the
+    hollow they touch, down to its lowest seen level, except for walls as thick as those that are seen.
     """
     free, ending = votes(depths, len(hull), radius)
     carved = hull & (free >= FREE_VIEWS) & (free >= FREE_TO_SURFACE * ending)

@@ -1,4 +1,4 @@
-"""Where along the rays is there anything to ask the field for: marching on an occupancy grid."""
+"""Where along the rays the field has to be asked: marching on an occupancy grid."""
 
 from __future__ import annotations
 

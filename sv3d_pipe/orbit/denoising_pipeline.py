@@ -1,6 +1,6 @@
-"""Painting an orbit by taking noise away: what a pipeline of diffusers does whatever it paints with.
+"""Painting an orbit by taking noise away: what all diffusers pipelines here have in common.
 
-The road through :meth:`OrbitPipeline.__call__` is that of SV3D's released sampling code (arXiv 2403.12008):
+:meth:`OrbitPipeline.__call__` proceeds as SV3D's released sampling code does (arXiv 2403.12008):
 same conditions, same noise levels, same order of random draws.
 """
 
@@ -111,7 +111,7 @@ class OrbitPipeline(DiffusionPipeline):
         raise NotImplementedError
 
     def frame_size(self, size: int = 0) -> int:
-        """The side of the frames in pixels for a wish of ``size``; 0 is the model's own. Raises ValueError."""
+        """The side of the frames in pixels if ``size`` is asked for; 0 is the model's own. Raises ValueError."""
         raise NotImplementedError
 
     def photo_frame(self, rgba: np.ndarray, size: int) -> np.ndarray:
@@ -167,7 +167,7 @@ class OrbitPipeline(DiffusionPipeline):
         """Paint the orbit.
 
         Args:
-            image: the object on transparent background, centerd: an image or [S, S, 4] (float in
+            image: the object on a transparent background, centered: an image or [S, S, 4] (float in
                 [0, 1] or uint8).
             azimuth_deg: [T] degrees, counter-clockwise seen from above; the last frame is the photo.
                 None: 21 frames, evenly spaced.

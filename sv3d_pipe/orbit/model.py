@@ -1,4 +1,4 @@
-"""What the orbit stage and distillation ask of a model. SV3D and mini are two; any object with this face is a third."""
+"""What the orbit stage and distillation ask of a model. SV3D and mini are two; any object with this interface is a third."""
 
 from __future__ import annotations
 

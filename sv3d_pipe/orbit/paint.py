@@ -1,4 +1,4 @@
-"""The orbit stage: the photo becomes 21 views with known cameras. And its model as a judge for refinement."""
+"""The orbit stage: the photo becomes frames with known cameras. And its model as a judge for refinement."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ NOTHING = 8  # pixels; a smaller "object" is none
 
 
 def prepare(config: PrepConfig, path: Path, context: Context) -> tuple[Photo, dict[str, Any]]:
-    """Turn a picture file into a centerd cut-out.
+    """Turn a picture file into a centered cut-out.
 
     Returns:
         Photo with rgba [size, size, 4], and the metrics: object_share (of the frame, the stage's
@@ -138,7 +138,7 @@ def _warn(alpha: np.ndarray, kept: list[float], object_pixels: int, name: str, c
         )
     if len(kept) > 1 and kept[1] >= COMPARABLE:
         context.warn(
-            f"There seem to be several objects in {name}; they are treated as one, so crop it to one object."
+            f"There seem to be several objects in {name}; they are treated as one. Crop it to a single object."
         )
 
 

@@ -80,7 +80,7 @@ def _rembg(rgb: np.ndarray) -> np.ndarray:
     """[H, W, 4] cut out by rembg with weights that are already here; never downloads knowingly."""
     if importlib.util.find_spec("rembg") is None:
         raise UserError(
-            "rembg is not installed; run `pip install img2mesh[rembg]` or use prep.matte=offline."
+            "rembg is not installed; run `pip install 'img2mesh[rembg]'` or use prep.matte=offline."
         )
     model = rembg_model()
     if model is None:
@@ -90,7 +90,7 @@ def _rembg(rgb: np.ndarray) -> np.ndarray:
     try:
         import rembg  # slow: its first import compiles
     except SystemExit as error:  # what rembg does when onnxruntime is missing
-        raise ImportError("it found no onnxruntime; run `pip install img2mesh[rembg]`") from error
+        raise ImportError("it found no onnxruntime; run `pip install 'img2mesh[rembg]'`") from error
     picture = Image.fromarray((rgb * 255 + 0.5).astype(np.uint8))
     mask = rembg.remove(picture, session=rembg.new_session(model), only_mask=True)
     alpha = np.asarray(mask.convert("L"), np.float32) / 255

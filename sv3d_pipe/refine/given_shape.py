@@ -79,7 +79,7 @@ def close(mesh: Mesh) -> Mesh | None:
 
 
 def _welded(mesh: Mesh) -> Mesh:
-    """Vertices at the same place made one, so that seams of textures are no holes; empty faces dropped."""
+    """Vertices at the same place made one, so that texture seams are not holes; empty faces dropped."""
     first, index = same_places(mesh.vertices)
     faces = index[mesh.faces]
     solid = (faces != np.roll(faces, 1, 1)).all(1)

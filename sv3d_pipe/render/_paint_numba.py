@@ -1,4 +1,4 @@
-"""From triangles at sub-pixels to colors at pixels: textured, lit, averaged. Kernels for render.py.
+"""From triangles at sub-pixels to colors at pixels: textured, lit, averaged. Kernels for draw.py and lighting.py.
 
 Arithmetic is float32 throughout and in the order of the plain numpy expressions, so that unlit pictures
 are equal to theirs bit by bit (tests/render/test_render_views.py has them).
@@ -113,7 +113,7 @@ def paint_lit(ids, barycentrics, corner_uv, texture, corners, normals, eyes, lam
 
 @njit(inline="always")
 def _light(normal, toward, lamps, ambient, gloss, diffuse, glossy):
-    """What a white matt surface sends back, and the highlights; a surface is lit on the side that is seen."""
+    """What a white matte surface sends back, and the highlights; a surface is lit on the side that is seen."""
     facing = normal[0] * toward[0] + normal[1] * toward[1] + normal[2] * toward[2]
     side = ONE if facing >= 0 else -ONE
     up = HALF + HALF * side * normal[1]

@@ -78,7 +78,9 @@ def _run(blender: str, folder: Path, scene: dict[str, Any], expected: list[Path]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60 * MINUTES)
     except subprocess.TimeoutExpired:
-        raise UserError(f"Blender was not ready after {MINUTES} minutes.") from None
+        raise UserError(
+            f"Blender did not finish within {MINUTES} minutes; choose a smaller --size or fewer --views."
+        ) from None
     if done.returncode or not all(path.exists() for path in expected):
         lines = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
         raise UserError(f"Blender failed: {one_line(lines[-1])}")

@@ -65,7 +65,7 @@ def set_up(scene, size):
 
 
 def add_studio(scene, studio):
-    """Suns and a two-colored sky. A sun of strength pi on a white matt surface gives 1."""
+    """Suns and a two-colored sky. A sun of strength pi on a white matte surface gives 1."""
     for number, lamp in enumerate(studio["lamps"]):
         light = bpy.data.lights.new(f"lamp{number}", type="SUN")
         light.energy, light.color = math.pi * max(lamp[3:]), [value / max(lamp[3:]) for value in lamp[3:]]

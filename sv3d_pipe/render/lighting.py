@@ -1,7 +1,7 @@
-"""Light of studios that are never twice the same: some lamps, a sky and a floor, a glossy surface or not.
+"""Random studio light, never the same twice: some lamps, a sky and a floor, a glossy surface or not.
 
 SV3D was trained on objects lit by twenty panoramas (paper, appendix); three lamps and a two-colored
-surround are the part of a panorama that a matt surface can tell apart.
+surround are the part of a panorama that a matte surface can tell apart.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Studio:
     Attributes:
         lamps: [L, 6] float32, the unit direction towards each lamp and its color.
         ambient: [2, 3] float32, light from straight below and from straight above.
-        gloss: strength and exponent of highlights (Blinn-Phong); 0 is matt.
+        gloss: strength and exponent of highlights (Blinn-Phong); 0 is matte.
     """
 
     lamps: np.ndarray
@@ -31,7 +31,7 @@ class Studio:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Studio:
-        """A key lamp from above, up to two weaker ones, hardly colored; half of the surfaces are matt.
+        """A key lamp from above, up to two weaker ones, hardly colored; half of the surfaces are matte.
 
         Ambient light gives 40 to 95 % of the brightness. A white surface that faces the key lamp comes
         out between 0.75 and 1.15 times white, so some pictures are dim and some a little overexposed.

@@ -70,7 +70,7 @@ def run_batch(
 
     Args:
         exclude: patterns of file names to leave out.
-        on_item: is told number (from 1), total and path before each photo.
+        on_item: called with number (from 1), total and path before each photo.
         run: ``until`` and ``force_from``, as :class:`sv3d_pipe.pipeline.Image2Mesh` takes them.
     Raises:
         UserError: there is no such folder, or no picture in it.
@@ -79,7 +79,9 @@ def run_batch(
         raise UserError(f"There is no folder {folder}; `img2mesh batch` takes a folder of pictures.")
     photos = images_below(folder, out, exclude)
     if not photos:
-        raise UserError(f"There are no pictures in {folder}; PNG, JPEG, WebP, BMP, TIFF and GIF are read.")
+        raise UserError(
+            f"There are no pictures in {folder}; it must hold PNG, JPEG, WebP, BMP, TIFF or GIF files."
+        )
     image2mesh.check(until=run.get("until", "export"))
     items: list[Item] = []
     for index, photo in enumerate(photos, 1):

@@ -53,7 +53,7 @@ class _Watched:
 
 
 class Checkpoint:
-    """State inside one long stage, so that a killed run goes on where it was.
+    """State inside one long stage, so that a killed run continues where it was.
 
     Args:
         path: file to keep the state in; None keeps nothing.
@@ -101,7 +101,7 @@ class Context:
         device: "cpu", "cuda" or "cuda:N".
         seed: every random number of a stage comes from :meth:`generator`.
         open_bar: (title, total) -> a progress bar, as :meth:`bar` hands it on.
-        say: tells the user a sentence that is no warning.
+        say: tells the user a sentence that is not a warning.
         warnings: sentences for the user; printed and kept in the stage's record.
         checkpoint: in-stage state for resuming.
         cancelled: whether somebody wants the run to end; :meth:`bar` asks after every step.
@@ -128,7 +128,7 @@ class Context:
     def stop_if_cancelled(self) -> None:
         """For long work without a bar. Raises Cancelled."""
         if self.cancelled():
-            raise Cancelled("The run was cancelled.")
+            raise Cancelled("The run was canceled. What is finished is kept.")
 
     def warn(self, sentence: str) -> None:
         self.warnings.append(sentence)

@@ -1,4 +1,4 @@
-"""Run, resume and skip: the way of one photo or capture through the stages of a workspace."""
+"""Run, resume and skip: one photo's or capture's way through the stages of a workspace."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sv3d_pipe.road.workspace import StageRecord, Workspace, versions
 
 @dataclass(frozen=True)
 class Stage:
-    """One room of the road.
+    """One stage of a route.
 
     Attributes:
         version: raise it when the stage's results change for the same settings.
@@ -32,7 +32,7 @@ class Stage:
         work: (road, context) -> (artifact, metrics).
         load: folder -> artifact, as its ``save`` left it.
         identity: road -> what the result depends on besides settings, seed and upstream.
-        redo: the command, after ``img2mesh``, that makes the stage again; of ``{root}`` and ``{source}``.
+        redo: the command, after ``img2mesh``, that makes the stage again; may hold ``{root}`` and ``{source}``.
     """
 
     name: str
@@ -269,7 +269,7 @@ class Road:
 
 @contextmanager
 def _plain_memory_errors(stage: str, device: str):
-    """Say in plain words when the memory ends; PyTorch reports it as a RuntimeError."""
+    """Say in plain words that memory has run out; PyTorch reports it as a RuntimeError."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

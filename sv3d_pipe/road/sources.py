@@ -1,4 +1,4 @@
-"""What a road starts from, which workspace belongs to it, and which pictures a folder holds."""
+"""What a route starts from, which workspace belongs to it, and which pictures a folder holds."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".g
 
 @dataclass(frozen=True)
 class SourceKind:
-    """A kind of thing that a road starts from.
+    """A kind of thing that a route starts from.
 
     Attributes:
         word: "photo", "capture": what sentences call it, and its path's name in ``run.json``.
         sha256: path -> hash of all that belongs to it; raises UserError if it cannot be read.
-        named_after: path -> the path after whose name its workspace is called.
+        named_after: path -> the path that its workspace is named after.
     """
 
     word: str
@@ -41,7 +41,7 @@ def content_sha256(path: Path) -> str:
     except FileNotFoundError:
         raise UserError(f"There is no file {path}; check the path.") from None
     except IsADirectoryError:
-        raise UserError(f"{path} is a folder; give the path of one picture.") from None
+        raise UserError(f"{path} is a folder; give the path of one file.") from None
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from None
 

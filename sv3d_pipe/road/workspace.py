@@ -142,7 +142,7 @@ class Workspace:
         return self.read_run() or self._reservation()
 
     def reserve(self, source: dict[str, str]) -> dict[str, Any]:
-        """Make the folder and keep it for ``source``, unless it is somebody's; whose it is now.
+        """Make the folder and reserve it for ``source`` unless it is taken; returns whose it is now.
 
         Of several processes that reserve a folder at once, one succeeds.
         """
@@ -170,7 +170,7 @@ class Workspace:
         write_atomically(self.root / "run.json", json.dumps(run, indent=1) + "\n")
 
     def remove_if_empty(self) -> None:
-        """Take the folder away again if no stage and no in-stage state has been kept in it."""
+        """Remove the folder again if no stage and no in-stage state has been kept in it."""
         own = {"run.json", ".lock", SOURCE}
         if self.root.is_dir() and {path.name for path in self.root.iterdir()} <= own:
             _remove(self.root)
@@ -180,7 +180,7 @@ class Workspace:
         """Make the folder, wait until no other process works in it, and tidy up after a killed one.
 
         Args:
-            say: is told in one sentence who holds the workspace when there is a wait.
+            say: called with a sentence on who holds the workspace, if there is a wait.
         Raises:
             UserError: the folder cannot be made or written, or the disk is nearly full.
         """

@@ -83,16 +83,16 @@ SHEARED = np.eye(4) + np.diag([0.3, 0, 0], 1)
         ([frame()] * 2, "has 2 frames; at least 3 are needed"),
         (
             [frame("0.png"), frame("8.png"), frame("9.png")],
-            "2 files named in .* are missing, the first is .*8.png",
+            "2 files named in .* are missing; the first is .*8.png",
         ),
-        ([frame(mask_path="m.png")] * 3, "missing, the first is .*m.png"),
+        ([frame(mask_path="m.png")] * 3, "missing; the first is .*m.png"),
         ([{"transform_matrix": POSE.tolist()}] * 3, "has no file_path"),
         ([{"file_path": "0.png"}] * 3, "must be 4 x 4 numbers"),
         ([frame(matrix=[[1, 2]])] * 3, "must be 4 x 4 numbers"),
         ([frame(matrix=POSE * np.nan)] * 3, "must be 4 x 4 numbers"),
-        ([frame(matrix=MIRRORED)] * 3, "no camera-to-world matrix"),
-        ([frame(matrix=SHEARED)] * 3, "no camera-to-world matrix"),
-        ([frame(matrix=np.zeros((4, 4)))] * 3, "no camera-to-world matrix"),
+        ([frame(matrix=MIRRORED)] * 3, "not a camera-to-world matrix"),
+        ([frame(matrix=SHEARED)] * 3, "not a camera-to-world matrix"),
+        ([frame(matrix=np.zeros((4, 4)))] * 3, "not a camera-to-world matrix"),
     ],
 )
 def test_wrong_transforms_are_one_sentence(capture, frames, sentence):

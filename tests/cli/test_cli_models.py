@@ -103,7 +103,10 @@ def test_convert_prints_one_line_with_kind_size_and_seconds(converter):
     [
         (["sv3d_p.safetensors", "folder"], "folder exists already; choose another name."),
         (["nothing.safetensors", "out"], "There is no file or folder nothing.safetensors"),
-        (["folder", "out"], "A folder becomes one file whose name ends with .safetensors, unlike out."),
+        (
+            ["folder", "out"],
+            "A folder becomes one .safetensors file; choose a name with that ending, not out.",
+        ),
         (["folder", "out.safetensors", "--start", "p"], "--start is for SVD's single .safetensors file"),
         (["cache", "out.safetensors"], "cache holds no model_index.json"),
         (["sv3d_p.safetensors", "out", "--dtype", "int8"], "--dtype"),
@@ -143,7 +146,7 @@ def test_download_keeps_stdout_for_the_place(converter, home, monkeypatch):
         hub.files["sv3d_p.safetensors"] = b"weights"
         result = call("download", "sv3d-p", "--keep")
         assert result.exit_code == 0 and result.stdout == f"{home / 'cache' / 'models' / 'sv3d-p'}\n"
-        assert result.stderr.startswith("Licence of sv3d-p: Stability AI Community License")
+        assert result.stderr.startswith("License of sv3d-p: Stability AI Community License")
         assert "sv3d-p is ready" in result.stderr and converter == [("sv3d_p.safetensors", "fp16", None)]
         hub.refuses = (403, "GatedRepo")
         assert_one_line(call("download", "sv3d-u"), "https://huggingface.co/stabilityai/sv3d")

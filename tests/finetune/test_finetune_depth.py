@@ -72,6 +72,6 @@ def test_the_command_gives_a_model_a_new_network(tmp_path):
     assert done.exit_code == 0, done.output
     done = run(app, f"finetune-depth {data} -o {out} --validation {data} --steps 2 --device cpu".split())
     assert done.exit_code == 0, done.output
-    assert "on 12 photos learned from" in done.output.replace("\n", " ")
+    assert "on 12 training photos" in done.output.replace("\n", " ")
     trained, mini = load_pipeline(str(out), "cpu").depth, load_pipeline("mini", "cpu").depth
     assert not torch.equal(trained.heads[0].enter.weight, mini.heads[0].enter.weight)

@@ -46,7 +46,7 @@ def test_given_elevations_are_the_frames():
         ({"azimuths": "1,,2"}, "must be a number, not ''"),
         ({"azimuths": "0,1000"}, "at least -360 and at most 720"),
         ({"elevations": "0,90"}, "orbit.elevations must be at least -89 and at most 89"),
-        ({"elevations": 5}, "text of numbers"),
+        ({"elevations": 5}, "text with numbers"),
     ],
 )
 def test_what_cannot_be_an_orbit_is_told_in_one_sentence(settings, sentence):

@@ -119,7 +119,7 @@ def reshape(key):
             drop("first_stage_model.decoder.conv_in.weight"),
             "lacks .*first_stage_model.decoder.conv_in.weight",
         ),
-        (drop(f"{UNET}input_blocks.0.0.weight"), "no SV3D checkpoint"),
+        (drop(f"{UNET}input_blocks.0.0.weight"), "not an SV3D checkpoint"),
         (add("model_ema.decay"), "has tensors that no SV3D model has: model_ema.decay"),
         (add("first_stage_model.post_quant_conv.weight"), "has tensors that no SV3D model has"),
         (

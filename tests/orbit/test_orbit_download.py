@@ -107,13 +107,13 @@ def test_the_licence_is_said_once_before_the_transfer(hub, home):
     download("sv3d-p", say=lambda sentence: said.append((sentence, len(hub.fetched))))
     model = {m.name: m for m in MODELS}["sv3d-p"]
     text, fetched = said[0]
-    assert text.startswith("Licence of sv3d-p: ")
+    assert text.startswith("License of sv3d-p: ")
     assert model.licence_url in text and model.consequences in text and fetched == 0
     again = []
     shutil.rmtree(home / "models")
     download("sv3d-p", say=again.append)
     download("sv3d-u", say=again.append)
-    assert not any(sentence.startswith("Licence of") for sentence in again)
+    assert not any(sentence.startswith("License of") for sentence in again)
 
 
 @pytest.mark.parametrize("answer", [(403, "GatedRepo"), (401, "GatedRepo"), (401, "RepoNotFound"), (403, "")])
@@ -126,8 +126,8 @@ def test_a_gate_says_where_to_accept_and_how_to_log_in(hub, home, answer):
 @pytest.mark.parametrize(
     "answer, says",
     [
-        ((404, "RepoNotFound"), "has no repository stabilityai/sv3d any more"),
-        ((404, "EntryNotFound"), "repository stabilityai/sv3d has no file sv3d_p.safetensors any more"),
+        ((404, "RepoNotFound"), "no longer has the repository stabilityai/sv3d"),
+        ((404, "EntryNotFound"), "repository stabilityai/sv3d no longer has the file sv3d_p.safetensors"),
         ((503, ""), "answered with error 503; try again later"),
     ],
 )
@@ -138,7 +138,7 @@ def test_other_refusals_are_one_sentence(hub, home, answer, says):
 
 def test_no_network_no_hub_and_offline_mode_are_one_sentence(hub, monkeypatch):
     hub.stated[FILE] = "abc"
-    ends_in_one_line("not that of a Hugging Face hub; check HF_ENDPOINT")
+    ends_in_one_line("did not come from a Hugging Face hub; check HF_ENDPOINT")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     ends_in_one_line("unset HF_HUB_OFFLINE")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

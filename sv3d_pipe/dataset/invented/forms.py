@@ -1,4 +1,4 @@
-"""Forms of random size and shape, of which invented things are put together."""
+"""Forms of random size and shape, from which invented objects are put together."""
 
 from __future__ import annotations
 

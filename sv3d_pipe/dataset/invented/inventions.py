@@ -1,6 +1,6 @@
-"""Objects without end: things put together from parametric solids and procedural materials, by a seed.
+"""Endless objects: put together from parametric solids and procedural materials, by a seed.
 
-Every thing stands upright, +z is its front. No two seeds agree, and one seed always gives the same object.
+Every object stands upright, +z is its front. No two seeds agree, and one seed always gives the same object.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Kinds of invented things: each a function of a random generator to solids with material numbers.
+"""Kinds of invented objects: each a function from a random generator to solids with material numbers.
 
-Every thing stands upright, +z is its front.
+Every object stands upright, +z is its front.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def vehicle(rng: np.random.Generator) -> list[Part]:
 
 
 def building(rng: np.random.Generator) -> list[Part]:
-    """A house, tower or castle: storeys that shrink upwards, a roof, windows, towers at the corners."""
+    """A house, tower or castle: stories that shrink upwards, a roof, windows, towers at the corners."""
     sides = int(rng.choice([4, 4, 4, 6, 8, 24]))
     turn = rotation(1, 180 / sides)
     foot, y = np.array([rng.uniform(0.8, 1.4), rng.uniform(0.8, 1.2)]), 0.0

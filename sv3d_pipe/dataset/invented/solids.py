@@ -102,8 +102,8 @@ def superquadric(upright: float, around: float) -> Solid:
 def lathe(profile: np.ndarray, segments: int = AROUND) -> Solid:
     """A profile [P, 2] of (radius, height), from the bottom upwards, turned around the y axis.
 
-    Where the ends do not touch the axis they are closed by discs; to give these and other sharp rims an
-    edge is the profile's business.
+    Where the ends do not touch the axis they are closed by discs; for a sharp rim there or elsewhere the
+    profile must provide the edge.
     """
     profile = np.asarray(profile, np.float64)
     ends = [np.array([[0.0, row[1]]]) if row[0] > 1e-6 else np.empty((0, 2)) for row in profile[[0, -1]]]
@@ -164,7 +164,7 @@ def tube(path: np.ndarray, radius: np.ndarray | float, segments: int = 16, close
 
 
 def _carried_along(tangent: np.ndarray) -> np.ndarray:
-    """Unit vectors [P, 3] square to the tangents [P, 3] that turn as little as possible along the path."""
+    """Unit vectors [P, 3] perpendicular to the tangents [P, 3] that turn as little as possible along the path."""
     side = np.empty_like(tangent)
     side[0] = np.cross(tangent[0], np.eye(3)[np.abs(tangent[0]).argmin()])
     for i in range(1, len(tangent)):

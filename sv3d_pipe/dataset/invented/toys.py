@@ -1,4 +1,4 @@
-"""Procedural textured objects: endless training data and test inputs with no licence attached."""
+"""Procedural textured objects: endless training data and test inputs with no license attached."""
 
 from __future__ import annotations
 

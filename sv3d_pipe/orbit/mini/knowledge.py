@@ -26,7 +26,7 @@ ROOM, LEAST_EXTENT, LARGEST_EXTENT = 1.25, 0.4, 1.25
 def knowledge_token(
     fine: torch.Tensor,  # [B, 120, 12, 12]
     whole: torch.Tensor,  # [B, 1280]
-    depth: torch.Tensor,  # [B] as export.depth.relative_depth
+    depth: torch.Tensor,  # [B] as geometry.extent.relative_depth
 ) -> torch.Tensor:  # [B, 1, TOKEN] float32
     """Features of :func:`sv3d_pipe.orbit.mini.recognizer.look` and a depth as one token."""
     ln_depth = depth.to(fine.device, torch.float32).log()[:, None]

@@ -26,7 +26,7 @@ class MiniPainter(Painter):
     def plans(
         self, config: OrbitConfig, device: str, frames: int, with_gradient: bool = False
     ) -> tuple[Plan, ...]:
-        """So small a model has nothing to win but half of guidance."""
+        """So small a model can only save memory by working on one half of guidance at a time."""
         return (Plan(together=False),) if config.low_vram else (Plan(), Plan(together=False))
 
     def brief(self, config: OrbitConfig, plan: Plan, context: Context) -> None:

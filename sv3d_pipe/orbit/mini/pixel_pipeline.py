@@ -67,7 +67,7 @@ class MiniPipeline(OrbitPipeline):
         return self.vae.config.size
 
     def frame_size(self, size: int = 0) -> int:
-        """The one size there is. Raises ValueError for any other wish but 0."""
+        """The only size there is. Raises ValueError for any other, except 0."""
         if size not in (0, self.size):
             raise ValueError(f"the frames of this model must have size {self.size}, not {size}")
         return self.size

@@ -1,7 +1,7 @@
 """The model cache: contents hashed once, checkpoints converted once, every write whole or not at all.
 
 ``models/`` holds diffusers folders, ``downloads/`` original files, ``cache.json`` what is remembered:
-the SHA-256 of files already read and the licences already shown.
+the SHA-256 of files already read and the licenses already shown.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def content_sha256(path: Path, title: str | None = None) -> str:
             on_bytes(done, max(done, before.st_size))
     after = real.stat()
     if [after.st_size, after.st_mtime_ns] != mark:
-        raise UserError(f"{path} changed while it was read; try again when it is complete.")
+        raise UserError(f"{path} changed while it was being read; try again when it is complete.")
     remember("sha256", str(real), {"mark": mark, "sha256": digest.hexdigest()})
     return digest.hexdigest()
 
@@ -182,7 +182,7 @@ def check_disk(needed: dict[str, int], name: str, folder: Path | None = None) ->
 
 
 def converted_bytes(source: Path, dtype: str) -> int:
-    """At most this much disk a conversion takes; 0 for a file that is no safetensors file."""
+    """At most this much disk a conversion takes; 0 for a file that is not a safetensors file."""
     tensors = safetensors_header(source)
     return sum(prod(tensor["shape"]) for tensor in tensors.values()) * ITEM_BYTES[dtype]
 

@@ -32,7 +32,7 @@ def download(name: str, dtype: str = "fp16", keep: bool = False, say: Say = cach
         name: sv3d-u or sv3d-p, which become a diffusers folder; or svd-xt, which stays one file.
         dtype: fp16, bf16 or fp32, of the folder; a folder of another dtype is replaced.
         keep: keep the original file too.
-        say: is told, in sentences, the licence's consequences (once) and what was done.
+        say: is told, in sentences, the license's consequences (once) and what was done.
     Returns:
         the folder, or svd-xt's file.
     Raises:
@@ -44,9 +44,9 @@ def download(name: str, dtype: str = "fp16", keep: bool = False, say: Say = cach
 
 
 def show_licence(model: Model, say: Say) -> None:
-    """Say what the licence asks for, unless it has been said on this machine before."""
+    """Say what the license asks for, unless it has been said on this machine before."""
     if model.licence_url not in cache.recall("licences"):
-        say(f"Licence of {model.name}: {model.licence}, {model.licence_url}\n{model.consequences}")
+        say(f"License of {model.name}: {model.licence}, {model.licence_url}\n{model.consequences}")
         cache.remember("licences", model.licence_url, True)
 
 
@@ -57,7 +57,7 @@ def look_up(repository: str, file: str) -> HubFile:
     found = get_hf_file_metadata(hf_hub_url(repository, file))
     if not re.fullmatch("[0-9a-f]{64}", found.etag or "") or found.commit_hash is None or found.size is None:
         raise UserError(
-            f"The answer for {file} is not that of a Hugging Face hub; check HF_ENDPOINT and the proxy settings."
+            f"The answer for {file} did not come from a Hugging Face hub; check HF_ENDPOINT and the proxy settings."
         )
     url = hf_hub_url(repository, file, revision=found.commit_hash)
     return HubFile(url, found.commit_hash, found.size, found.etag)
@@ -99,7 +99,9 @@ def _starting_point(model: Model, say: Say) -> Path:
     if not original.is_file():
         original, state = _fetch(model, {}, say), "ready"
     say(f"{model.name} is {state}: {original}, {cache.gigabytes(original.stat().st_size)}.")
-    say(f"Make a start for fine-tuning of it with `img2mesh models convert {original} OUT --start p`.")
+    say(
+        f"Turn it into a starting point for fine-tuning with `img2mesh models convert {original} OUT --start p`."
+    )
     return original
 
 
@@ -193,24 +195,26 @@ def _plain_errors(model: Model):
         ) from None
     except EntryNotFoundError:
         raise UserError(
-            f"The hub's repository {model.repository} has no file {model.file} any more; "
-            "give the path of the file as the model if you have it."
+            f"The hub's repository {model.repository} no longer has the file {model.file}; "
+            "if you have it, give its path as the model."
         ) from None
     except HfHubHTTPError as error:
         code = error.response.status_code if error.response is not None else None
         if isinstance(error, GatedRepoError) or code in (401, 403):
             raise UserError(_gate(model)) from None
         if isinstance(error, RepositoryNotFoundError):
-            raise UserError(f"The hub has no repository {model.repository} any more.") from None
+            raise UserError(
+                f"The hub no longer has the repository {model.repository}; if you have {model.file}, give its path."
+            ) from None
         raise UserError(
-            f"The Hugging Face hub answered with error {code}; try again later, what has arrived is kept."
+            f"The Hugging Face hub answered with error {code}; try again later. What has arrived is kept."
         ) from None
     except (transport, OSError) as error:
         if is_foreseen(error):
             raise
         raise UserError(
             f"The connection to the Hugging Face hub failed ({type(error).__name__}); "
-            "check the network and run this again, what has arrived is kept."
+            "check the network and run this again. What has arrived is kept."
         ) from None
 
 

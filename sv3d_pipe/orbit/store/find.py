@@ -75,8 +75,8 @@ def _downloaded(model: Model) -> Path:
     if not model.runs:
         first = "" if path else f"`img2mesh models download {model.name}`, then "
         raise UserError(
-            f"{model.name} paints videos, not orbits; to make a start for fine-tuning of it run {first}"
-            f"`img2mesh models convert {path or model.file} OUT --start p`, and give OUT as the model."
+            f"{model.name} paints videos, not orbits; to fine-tune from it, run {first}"
+            f"`img2mesh models convert {path or model.file} OUT --start p`, then give OUT as the model."
         )
     if path is None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The known models: what they are, where they come from, what their licences ask."""
+"""The known models: what they are, where they come from, what their licenses require."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Model:
     """One known model.
 
     Attributes:
-        consequences: what the licence asks of the user, in plain sentences.
+        consequences: what the license requires of the user, in plain sentences.
         repository, file: where the original single file is on the Hugging Face hub; empty if built in.
         elements: numbers in the original file.
         runs: False for a starting point for fine-tuning, which paints no orbits itself.
@@ -36,11 +36,11 @@ class Model:
 
 COMMUNITY = (
     "Free for research and other non-commercial use; commercial use is free up to US $1,000,000 of yearly revenue, "
-    "after registering at https://stability.ai/community-license, and needs an enterprise licence above. "
+    "after registering at https://stability.ai/community-license, and needs an enterprise license above. "
     "What you make with it is yours as far as the law permits, must keep to https://stability.ai/use-policy, and may "
     "not serve to create or improve other foundational generative models. "
-    "Whoever passes on the weights, weights fine-tuned from them, or a product or service that uses them adds the "
-    'licence and its notice and shows "Powered by Stability AI".'
+    "Whoever passes on the weights, weights fine-tuned from them, or a product or service that uses them must add the "
+    'license and its notice and show "Powered by Stability AI".'
 )
 SV3D_LICENCE = "Stability AI Community License, 5 July 2024 (the page's tag still names the non-commercial one of March 2024)"
 
@@ -51,7 +51,7 @@ MODELS = (
         "64 px RGBA, 21 frames",
         "Apache-2.0",
         "https://www.apache.org/licenses/LICENSE-2.0",
-        "Free for any use. Whoever passes it on adds the licence and says what was changed.",
+        "Free for any use. Whoever passes it on must add the license and say what was changed.",
     ),
     Model(
         "sv3d-u",
@@ -77,7 +77,7 @@ MODELS = (
     ),
     Model(
         "svd-xt",
-        "Stable Video Diffusion, a start for fine-tuning: it paints videos, not orbits",
+        "Stable Video Diffusion, a starting point for fine-tuning: it paints videos, not orbits",
         "1024 x 576 px, 25 frames, 9.56 GB to download",
         "Stability AI Community License, 5 July 2024",
         "https://huggingface.co/stabilityai/stable-video-diffusion-img2vid-xt/blob/main/LICENSE.md",

@@ -122,8 +122,8 @@ def _check_kind(folder: Path) -> None:
     width = _settings(folder / "unet" / "config.json").get("projection_class_embeddings_input_dim")
     if vae == "AutoencoderKLTemporalDecoder" or width == SVD_WIDTH:
         raise UserError(
-            f"{folder} is a Stable Video Diffusion model, which paints videos, not orbits; make a start for "
-            "fine-tuning of its single file with `img2mesh models convert svd_xt.safetensors OUT --start p`."
+            f"{folder} is a Stable Video Diffusion model, which paints videos, not orbits; to fine-tune "
+            "from it, convert its single file with `img2mesh models convert svd_xt.safetensors OUT --start p`."
         )
     if kind is None:
         raise UserError(

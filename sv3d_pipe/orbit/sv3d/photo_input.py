@@ -1,4 +1,4 @@
-"""How SV3D's networks are shown the photo and told numbers: on white, as CLIP wants it, as sines and cosines."""
+"""How SV3D's networks get the photo (on white, and as CLIP wants it) and numbers (as sines and cosines)."""
 
 from __future__ import annotations
 

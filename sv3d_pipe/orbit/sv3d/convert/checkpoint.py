@@ -34,7 +34,7 @@ class OriginalFile:
     Attributes:
         shapes: of all tensors, by key.
     Raises:
-        UserError: a file is no whole safetensors file.
+        UserError: a file is not a whole safetensors file.
     """
 
     def __init__(self, *paths: Path):
@@ -80,7 +80,7 @@ def folder_checkpoint(folder: Path) -> OriginalFile:
 
 
 class SvdAsSv3d:
-    """An SVD image-to-video checkpoint under SV3D's names, as a start for fine-tuning.
+    """An SVD image-to-video checkpoint under SV3D's names, as a starting point for fine-tuning.
 
     The conditions fps and motion, which SV3D dropped, are folded into the bias at the values SVD's
     script uses; columns for the angles of ``p`` are zero. So the new UNet paints what SVD would.
@@ -100,7 +100,7 @@ class SvdAsSv3d:
 
     @staticmethod
     def _renamed(key: str) -> str | None:
-        """SV3D's name; None for SVD's own frame VAE, which SV3D has not."""
+        """SV3D's name; None for SVD's own frame VAE, which SV3D does not have."""
         if key.startswith("first_stage_model."):
             return None
         for old, new in (

@@ -65,7 +65,7 @@ def to_folder(
         source: ``sv3d_u.safetensors``, ``sv3d_p.safetensors``, or with ``start`` an SVD checkpoint.
         out: new folder, written whole or not at all. The VAE is kept in float32, as it is run.
         dtype: of UNet and image encoder: fp16, bf16 or fp32.
-        start: ``u`` or ``p`` makes an SVD checkpoint the start of such a model, for fine-tuning.
+        start: ``u`` or ``p`` turns an SVD checkpoint into the starting point of such a model, for fine-tuning.
         on_bytes: called with bytes done and bytes in all.
     Returns:
         ``sv3d-u`` or ``sv3d-p``.

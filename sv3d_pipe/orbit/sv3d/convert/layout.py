@@ -68,7 +68,7 @@ def kind_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """
     if f"{UNET}input_blocks.0.0.weight" not in shapes:
         raise UserError(
-            "This is no SV3D checkpoint in the original layout (it has no tensor"
+            "This is not an SV3D checkpoint in the original layout (it has no tensor"
             f" {UNET}input_blocks.0.0.weight); give sv3d_u.safetensors or sv3d_p.safetensors."
         )
     width = shapes.get(f"{UNET}label_emb.0.0.weight", (0, 0))[1]

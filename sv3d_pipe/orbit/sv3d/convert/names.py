@@ -1,4 +1,4 @@
-"""Official key of every parameter of the diffusers modules (FACTS: 1428 + 392 + 246 tensors, one to one).
+"""Official key of every parameter of the diffusers modules (1428 + 392 + 246 tensors, one to one).
 
 Each table maps a module's name in diffusers to its official name; parameters keep their last name.
 """

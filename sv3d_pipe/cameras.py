@@ -120,7 +120,7 @@ class CameraTensors:
     """The torch twin of :class:`Cameras`: rays through single points of pictures, and projection with a gradient.
 
     Attributes:
-        c2w, w2c: [N, 4, 4]. fov_deg: as of :class:`Cameras`.
+        c2w, w2c: [N, 4, 4]. fov_deg: as in :class:`Cameras`.
     """
 
     c2w: torch.Tensor

@@ -32,7 +32,7 @@ class PrepConfig:
 
     matte: Literal["auto", "alpha", "offline", "rembg"] = option(
         "auto",
-        "Where the cut-out comes from: the file's alpha, rembg or the offline matte; auto: the first that is there.",
+        "Where the cut-out comes from: the file's alpha, rembg or the offline matte; auto: the first that is available.",
     )
     fill: float = option(
         0.8, "Share of the picture's side that the object's longer side fills.", at_least=0.2, at_most=1.0
@@ -87,7 +87,10 @@ class OrbitConfig:
         "euler", "euler is SV3D's own; dpm (DPM-Solver++ 2M) needs fewer steps."
     )
     size: int = option(
-        0, "Side of the frames in pixels, a multiple of 64; 0 is the model's own.", at_least=0, at_most=1024
+        0,
+        "Side of the frames in pixels: a multiple of 64 for SV3D, only 64 for mini; 0 is the model's own.",
+        at_least=0,
+        at_most=1024,
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = option(
         "auto",
@@ -173,7 +176,8 @@ class ExportConfig:
         False, "Close all holes, so that the mesh is a closed manifold, fit for 3D printing."
     )
     remesh: bool = option(
-        False, "Rebuild the mesh from triangles of equal size, about as many as export.faces."
+        False,
+        "Rebuild the mesh from triangles of equal size, about as many as export.faces (needs the extra remesh).",
     )
     depth: float = option(
         0.0,

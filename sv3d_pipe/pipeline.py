@@ -169,7 +169,7 @@ PHOTO_ROUTE, CAPTURE_ROUTE = photo_route(), capture_route()
 
 
 class Image2Mesh:
-    """The whole road as one object: ``Image2Mesh.from_preset("draft")("photo.png")``.
+    """All stages as one object: ``Image2Mesh.from_preset("draft")("photo.png")``.
 
     Args:
         config: all settings. seed: of every random number.

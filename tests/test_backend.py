@@ -1,4 +1,4 @@
-"""One table says which implementation runs where; the rooms and the doctor read the same one."""
+"""One table says which implementation runs where; the stages and the doctor read the same one."""
 
 import pytest
 import torch

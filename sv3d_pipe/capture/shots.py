@@ -171,7 +171,7 @@ def _read_mask(frame: Frame, image: np.ndarray, aspect: float) -> np.ndarray:
     picture, (width, height) = read_image(frame.mask, LONGEST, upright=False)
     if abs(width / height / aspect - 1) > 0.02:
         raise UserError(
-            f"The mask {frame.mask} has another aspect ratio than its picture {frame.image.name}; resize it."
+            f"The mask {frame.mask} and its picture {frame.image.name} differ in aspect ratio; resize the mask."
         )
     mask = picture[..., :3].mean(-1)
     if 0 < mask.max() < 0.5:

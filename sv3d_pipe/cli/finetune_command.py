@@ -35,7 +35,7 @@ def finetune(
     encoded: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the latents, which are computed once, of models with a VAE.",
+            help="For models with a VAE: folder for the latents, which are computed once.",
             show_default="OUT/encoded",
         ),
     ] = None,

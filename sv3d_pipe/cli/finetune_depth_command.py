@@ -24,7 +24,7 @@ def finetune_depth(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.", min=0)] = 0,
 ) -> None:
-    """Train the network that estimates from a photo how deep its object is, front to back; mini paints by it.
+    """Train the network with which mini estimates from a photo how deep its object is, from front to back.
 
     The network reads features that a fixed image classifier finds in the photos. Finding them takes two cores
     about 0.05 seconds per photo; the training takes minutes. After an interruption it starts over.

@@ -21,7 +21,7 @@ WRONG_USE, CRASHED, INTERRUPTED = 2, 1, 130
 
 
 class Stopped(Exception):
-    """Ctrl-C; the message says how to go on."""
+    """Ctrl-C; the message says how to continue."""
 
 
 class Crash(Exception):
@@ -75,12 +75,12 @@ def _report(error: Exception) -> int:
 
 @contextmanager
 def at_work(folder: Path):
-    """Around long work on ``folder``: Ctrl-C says how to go on; a crash leaves its log there."""
+    """Around long work on ``folder``: Ctrl-C says how to continue; a crash leaves its log there."""
     try:
         yield
     except KeyboardInterrupt:
         raise Stopped(
-            f"Stopped. What is finished is kept in {folder}; run the same command again to go on."
+            f"Stopped. What is finished is kept in {folder}; run the same command again to continue."
         ) from None
     except Exception as error:
         if is_foreseen(error):

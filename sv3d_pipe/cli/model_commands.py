@@ -76,7 +76,7 @@ def convert(
     from sv3d_pipe.orbit.store import cache
 
     if out.exists():
-        raise UserError(f"{out} exists already; choose another name.")
+        raise UserError(f"{out} already exists; choose another name.")
     began = time.monotonic()
     with cache.slow_bar(f"Converting {source.name}") as on_bytes:
         what = _convert(source, out, dtype, start, on_bytes)

@@ -154,7 +154,7 @@ def _run_from(start: str, work: Work, until: str, force: bool, choices: Choices)
     report(result, choices)
     names = work.route.names
     if until != names[-1]:
-        reporter.say(f"Go on with `img2mesh {names[names.index(until) + 1]} {root}`.")
+        reporter.say(f"Continue with `img2mesh {names[names.index(until) + 1]} {root}`.")
 
 
 def _absolute_shape(choices: Choices) -> Choices:

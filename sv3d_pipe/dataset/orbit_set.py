@@ -25,7 +25,7 @@ class Record:
         orbit: static, sine, dynamic, random or photos.
         background: sRGB in [0, 1] that the views are to be laid on.
         depth: [n] float32, how deep the object is as seen in each view; [0] in a data set that does not say.
-        photos: large pictures in the same light, maybe none.
+        photos: large pictures in the same light; may be empty.
     """
 
     name: str

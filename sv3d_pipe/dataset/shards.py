@@ -55,7 +55,7 @@ class About:
         textured: True if a mesh came with a picture for a texture, False if in flat colors or invented.
         background: sRGB in [0, 1] to lay the views on; white unless backgrounds are random.
         depth: [n] how deep the object is as seen in each view, see :func:`sv3d_pipe.dataset.trajectories.depths`.
-        photos: maybe none.
+        photos: may be empty.
     """
 
     name: str

@@ -66,7 +66,7 @@ class _Live:
 
 
 class StageBars(Reporter):
-    """The road's reporter inside an evaluation: only the bars of its stages."""
+    """The reporter of a run inside an evaluation: only the bars of its stages."""
 
     def __init__(self, display: Display):
         self._display = display

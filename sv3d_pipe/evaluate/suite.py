@@ -75,7 +75,7 @@ class Suite:
         stages: of the road that are run. fixed: settings that the suite overrules.
         methods, scores: lines and columns of the summary.
         columns: of the table of objects.
-        judged, large_is_good: the number by which objects are bad or good.
+        judged, large_is_good: the number that ranks the objects, and whether large ones are good.
         label: scores written beside each method in the contact sheet. heading: the sheet's first line.
         breakdowns: rows -> more tables.
     """

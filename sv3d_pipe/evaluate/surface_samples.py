@@ -54,7 +54,7 @@ def surface_scores(truth: SurfaceSamples, pred: SurfaceSamples) -> dict[str, flo
 def soundness(mesh: Any) -> dict[str, Any]:
     """``watertight`` (every edge has two faces), ``components`` (parts that share no vertex), ``faces``.
 
-    Vertices of one place are merged first, since texture seams are no holes; triangles without three
+    Vertices of one place are merged first, since texture seams are not holes; triangles without three
     places do not count.
     """
     vertices, faces = arrays(mesh)

@@ -91,7 +91,7 @@ def summarize(rows: list[Row], methods: tuple[str, ...], scores: tuple[str, ...]
 
 
 def summary_table(title: str, summary: dict[str, dict], scores: tuple[str, ...]) -> Table:
-    """One line per score, one column per method: mean / median. What nobody has is left out."""
+    """One line per score, one column per method: mean / median. Scores that no method has are left out."""
     shown = [s for s in scores if any(s in known for known in summary.values())]
     methods = [method for method, known in summary.items() if known]
     lines = [[s, *(_mean_median(summary[method].get(s)) for method in methods)] for s in shown]

@@ -38,7 +38,7 @@ def _manifold(mesh: Mesh) -> manifold3d.Manifold:
 def patch(mesh: Mesh) -> Mesh | None:
     """The mesh without faces at edges that more than two share, its holes closed with fans of triangles.
 
-    None if the holes are large (a fan would be jagged) or are no closed rings. The result need not be
+    None if the holes are large (a fan would be jagged) or are not closed rings. The result need not be
     closed: a fan may share an edge with two other faces; patch again.
     """
     edges = mesh.to_trimesh().edges_sorted

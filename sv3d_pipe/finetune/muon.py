@@ -1,7 +1,7 @@
 """Muon: momentum whose update has equal singular values.
 
-torch.optim.Muon always works in bfloat16, which CPUs without it emulate, thirty times slower than float32
-(benchmarks/muon_step.py). Here the device decides.
+torch.optim.Muon always works in bfloat16, which CPUs without it emulate, thirty times slower than float32.
+Here the device decides.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Muon(torch.optim.Optimizer):
         params: matrices [n, m], or parameter groups of them.
         lr: learning rate of the updates, and with ``weight_decay`` of the shrinking of weights.
     Raises:
-        ValueError: a parameter is no matrix.
+        ValueError: a parameter is not a matrix.
     """
 
     def __init__(self, params: Iterable, lr: float, weight_decay: float):

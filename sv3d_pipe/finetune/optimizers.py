@@ -15,7 +15,7 @@ MUON_RATE = 7.0
 def make_optimizers(net: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Optimizers of all parameters of ``net`` that require gradients, each in one of them.
 
-    Every parameter group has a ``share``, the factor of its learning rate beside ``recipe.learning_rate``.
+    Every parameter group has a ``share``, its learning rate relative to ``recipe.learning_rate``.
     Muon takes the weights of linear layers.
 
     Raises:

@@ -74,7 +74,9 @@ def fit_phase(unet: nn.Module, phase: str, fresh: bool = False) -> None:
     if phase == "u" and takes_angles:
         raise UserError("Phase u trains without camera angles, which this model needs; use --phase p.")
     if phase == "c" and not takes_angles and not fresh:
-        raise UserError("A model of phase u goes on with --phase p; phase c is for a start without it.")
+        raise UserError(
+            "A model of phase u continues with --phase p; phase c is for a model without phase u."
+        )
     if phase != "u" and not takes_angles:
         add_angles(unet)
 

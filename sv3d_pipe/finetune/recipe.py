@@ -66,7 +66,7 @@ class Recipe:
     oversample: int = option(
         3, "How many times as often textured objects are drawn as plain ones.", at_least=1, at_most=1000
     )
-    ema: float = option(0.999, "Decay of the averaged weights; these are what is saved.", at_least=0)
+    ema: float = option(0.999, "Decay of the averaged weights, which are what is saved.", at_least=0)
     rank: int = option(16, "Rank of LoRA's matrices.", at_least=1)
     student_steps: int = option(4, "Sampling steps of a distilled model.", at_least=1)
     teacher_steps: int = option(20, "Sampling steps of the model it learns from.", at_least=1)

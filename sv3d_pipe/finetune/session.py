@@ -47,7 +47,7 @@ def train(
         sets: orbits to train on, and maybe orbits to measure on.
         settings: fields of :class:`Recipe` that were given.
         check: run the overfit check alone.
-        echo: is told sentences for the user, with ``err=True`` what is no result.
+        echo: called with sentences for the user; ``err=True`` marks those that are not results.
     """
     torch.manual_seed(settings.get("seed", MINI.seed))
     accelerator = _accelerator(device, settings.get("precision", MINI.precision))

@@ -238,7 +238,7 @@ class Trainer:
         return self.folder / "log.jsonl"
 
     def save(self) -> None:
-        """Keep everything needed to go on, whole or not at all. Raises UserError if the loss is not a number."""
+        """Keep everything needed to continue, whole or not at all. Raises UserError if the loss is not a number."""
         self._sum_losses()
         average = self._averaged_state(TRAINED)
         net, optimizer = get_state_dict(self.net, self._bare_optimizers(), options=TRAINED)

@@ -1,4 +1,4 @@
-"""What an SV3D-type model is told beside the noisy frames, and how strongly: poses, noise, guidance."""
+"""What an SV3D-type model is told besides the noisy frames, and how strongly: poses, noise, guidance."""
 
 from __future__ import annotations
 

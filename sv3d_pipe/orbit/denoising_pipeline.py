@@ -51,7 +51,7 @@ class OrbitOutput(BaseOutput):
             frame is the photo. In [0, 1] for "np" and "pt"; a list of T images for "pil"; [T, 4, h, w]
             latents, nothing replaced, for "latent".
         own_last_frame: the model's own picture of the photo's view, in the type of one frame.
-        depth: as of :class:`PhotoCondition`.
+        depth: as in :class:`PhotoCondition`.
     """
 
     frames: np.ndarray | torch.Tensor | list[Image.Image]
@@ -176,7 +176,7 @@ class OrbitPipeline(DiffusionPipeline):
             max_guidance_scale: None takes the model's own; the largest scale, reached by the middle frame and
                 falling to 1 at both ends; 1 saves the unconditional half of the work.
             cond_aug: deviation of the noise added to the photo, which lies in [-1, 1].
-            size: side of the frames in pixels; 0 is the model's own, see :attr:`size_step`.
+            size: side of the frames in pixels; 0 is the model's own, see :meth:`frame_size`.
             solver: "euler" (SV3D's own) or "dpm" (DPM-Solver++ 2M) on the same noise levels.
             generator: its first numbers are the photo's noise, the next the frames'; as in the released
                 code if it lies on the compute device.

@@ -74,7 +74,7 @@ class Plan:
 
 
 def candidates(offload: bool, low_vram: bool = False) -> tuple[Plan, ...]:
-    """All plans from the fastest to the thriftiest; ``low_vram`` leaves the thriftiest.
+    """All plans from the fastest to the most economical; ``low_vram`` leaves only the most economical.
 
     Args:
         offload: whether modules can wait in a memory other than the device's.
@@ -110,7 +110,7 @@ def first_that_fits(
         if plan is not known[-1]:
             say(f"The memory of {device} was not enough; trying again with {known[known.index(plan) + 1]}.")
     raise UserError(
-        f"The memory of {device} is not enough for this orbit even in the thriftiest way; "
+        f"The memory of {device} is not enough for this orbit even in the most economical way; "
         "close other programs or choose a smaller orbit.size."
     )
 

@@ -53,7 +53,7 @@ class OrbitModel(Protocol):
     def plans(
         self, config: OrbitConfig, device: str, frames: int, with_gradient: bool = False
     ) -> tuple[Plan, ...]:
-        """Ways to paint so many frames in the memory that is free: the fastest that fits, then thriftier ones.
+        """Ways to paint so many frames in the memory that is free: the fastest that fits, then more economical ones.
 
         Args:
             config: settled. with_gradient: leave room for the gradient of one encoded frame.

@@ -104,7 +104,7 @@ class Context:
         say: tells the user a sentence that is not a warning.
         warnings: sentences for the user; printed and kept in the stage's record.
         checkpoint: in-stage state for resuming.
-        cancelled: whether somebody wants the run to end; :meth:`bar` asks after every step.
+        cancelled: whether the run should end; :meth:`bar` asks after every step.
     """
 
     device: str = "cpu"

@@ -46,7 +46,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Route:
-    """What a road is: the kind of its source, and its stages in order."""
+    """What a road runs: the kind of its source, and its stages in order."""
 
     kind: SourceKind
     stages: tuple[Stage, ...]

@@ -145,9 +145,9 @@ def test_nerf_takes_a_capture_or_goes_on_in_its_workspace(command):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("nerf", "nowhere"), "There is no nowhere; check the path"),
+        (("nerf", "nowhere"), "There is no file or folder nowhere; check the path"),
         (("nerf", "toy/images"), "toy/images is neither a workspace nor a capture"),
-        (("nerf", "work", "-o", "other"), "-o is for captures"),
+        (("nerf", "work", "-o", "other"), "leave out -o"),
         (("nerf", "toy", "-o", "mine", "--until", "prep"), "A capture has no prep stage"),
         (("nerf", "work", "--set", "prep.matte=alpha"), "prep.matte belongs to an earlier stage"),
         (("orbit", "work"), "A capture has no orbit stage"),

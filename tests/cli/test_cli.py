@@ -96,7 +96,7 @@ def test_stage_verbs_remember_the_settings_of_the_last_run(fake):
     worked(fake)
     result = call("refine", "W", "--steps", "7")
     assert result.exit_code == 0 and result.stdout == "W/4-refine\n"
-    assert "Go on with `img2mesh export W`." in result.stderr
+    assert "Continue with `img2mesh export W`." in result.stderr
     assert worked(fake) == ["refine"]
     call("refine", "W", "--steps", "7", "--until", "export")
     assert worked(fake) == ["export"]
@@ -208,7 +208,7 @@ def test_ctrl_c_says_how_to_go_on(fake):
     result = call("photo.png", "--quiet")
     assert result.exit_code == 130
     assert result.stderr == (
-        "Stopped. What is finished is kept in out/photo; run the same command again to go on.\n"
+        "Stopped. What is finished is kept in out/photo; run the same command again to continue.\n"
     )
     worked(fake)
     assert call("photo.png").exit_code == 0

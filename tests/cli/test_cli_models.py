@@ -101,7 +101,7 @@ def test_convert_prints_one_line_with_kind_size_and_seconds(converter):
 @pytest.mark.parametrize(
     "args, sentence",
     [
-        (["sv3d_p.safetensors", "folder"], "folder exists already; choose another name."),
+        (["sv3d_p.safetensors", "folder"], "folder already exists; choose another name."),
         (["nothing.safetensors", "out"], "There is no file or folder nothing.safetensors"),
         (
             ["folder", "out"],
@@ -162,7 +162,7 @@ def test_ctrl_c_says_how_to_go_on(home, monkeypatch):
     result = call("download", "sv3d-p")
     assert result.exit_code == 130
     assert result.stderr == (
-        f"Stopped. What is finished is kept in {home / 'cache'}; run the same command again to go on.\n"
+        f"Stopped. What is finished is kept in {home / 'cache'}; run the same command again to continue.\n"
     )
 
 

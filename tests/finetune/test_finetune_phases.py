@@ -41,7 +41,7 @@ def test_u_grown_to_p_paints_what_u_did_and_can_learn_angles(folder):
     "model, phase, sentence",
     [
         ("sv3d-p", "u", "Phase u trains without camera angles"),
-        ("sv3d-u", "c", "goes on with --phase p"),
+        ("sv3d-u", "c", "continues with --phase p"),
         ("new", "u", "Phase u trains without camera angles"),
     ],
 )

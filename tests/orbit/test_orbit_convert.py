@@ -168,9 +168,9 @@ def test_a_pickle_is_never_loaded(tmp_path, zipped):
 
 
 def test_nothing_is_overwritten(tiny_checkpoint, tiny_folder, tmp_path):
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         to_folder(tiny_checkpoint, tiny_folder)
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         to_file(tiny_folder, tiny_checkpoint)
     with pytest.raises(UserError, match="not a diffusers folder"):
         to_file(tmp_path, tmp_path / "new.safetensors")

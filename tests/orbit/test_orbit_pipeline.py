@@ -232,7 +232,7 @@ def test_frames_of_another_size():
 
 
 @pytest.mark.parametrize(
-    "build, size, message", [(vae_pipeline, 72, "multiple of 16"), (formula_pipeline, 16, "size 8")]
+    "build, size, message", [(vae_pipeline, 72, "multiple of 16"), (formula_pipeline, 16, "must be 8")]
 )
 def test_sizes_that_do_not_work_are_named(build, size, message):
     with pytest.raises(ValueError, match=message):

@@ -83,7 +83,7 @@ def test_ctrl_c_stops_with_a_sentence_and_keeps_what_is_done(fake, tmp_path):
     put(tmp_path / "in", a_png="A")
     fake.fail["refine"] = KeyboardInterrupt()
     result = batch("in")
-    assert result.exit_code == 130 and "run the same command again to go on" in result.stderr
+    assert result.exit_code == 130 and "run the same command again to continue" in result.stderr
     fake.worked.clear()
     assert batch("in").exit_code == 0
     assert fake.worked == ["refine", "export"]

@@ -40,7 +40,7 @@ class MiniPainter(Painter):
         return output.frames
 
     def solid(self, rgba: np.ndarray, photo: Photo, angles: Angles, config: OrbitConfig) -> np.ndarray:
-        """A single step paints the mean of all that is possible, and its soft masks are no solid's; a denoiser that
+        """A single step paints the mean of all that is possible, and its soft masks fit no solid; a denoiser that
         thinks in a volume then says what the solid is. Several steps paint one possibility, masks and all."""
         if config.steps > 1 or not hasattr(self.pipeline.unet, "silhouettes"):
             return crisp(rgba)

@@ -69,7 +69,7 @@ class MiniPipeline(OrbitPipeline):
     def frame_size(self, size: int = 0) -> int:
         """The only size there is. Raises ValueError for any other, except 0."""
         if size not in (0, self.size):
-            raise ValueError(f"the frames of this model must have size {self.size}, not {size}")
+            raise ValueError(f"the frame size of this model must be {self.size}, not {size}")
         return self.size
 
     def photo_frame(self, rgba: np.ndarray, size: int) -> np.ndarray:

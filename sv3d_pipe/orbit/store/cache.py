@@ -52,7 +52,7 @@ def file_model(source: Path) -> Path:
     """The fp16 diffusers folder of an original single file; made on first use, found by content later.
 
     Raises:
-        UserError: the file is no such checkpoint, or the cache cannot be written.
+        UserError: the file is not such a checkpoint, or the cache cannot be written.
     """
     name = f"{content_sha256(source)[:16]}-fp16"
     if not is_model(model_folder(name)):
@@ -240,7 +240,7 @@ def say(sentence: str) -> None:
 def slow_bar(title: str):
     """Yield ``on_bytes(done, total)``: it shows a bar on stderr once the work takes over two seconds.
 
-    A stderr that is no terminal gets one line instead; a program without stderr, nothing.
+    A stderr that is not a terminal gets one line instead; a program without stderr, nothing.
     """
     bar = _SlowBar(title)
     try:

@@ -40,7 +40,7 @@ def find_model(name: str) -> Path:
         name: ``mini``; the path of a diffusers folder or of an original SV3D .safetensors file, which is
             converted into the model cache on first use; ``sv3d-u`` or ``sv3d-p`` once downloaded.
     Raises:
-        UserError: the name is unknown, the model is not here, or the file or folder is no such model.
+        UserError: the name is unknown, the model is not here, or the file or folder is not such a model.
     """
     if name == "mini":
         return _built_in()

@@ -72,7 +72,7 @@ class StableVideo3DPipeline(OrbitPipeline):
         """``size`` if it is a multiple of :attr:`size_step`; 0 is the model's own. Raises ValueError."""
         if size % self.size_step:
             raise ValueError(
-                f"the frames of this model must have size a multiple of {self.size_step}, not {size}"
+                f"the frame size of this model must be a multiple of {self.size_step}, not {size}"
             )
         return size or self.size
 

@@ -73,7 +73,7 @@ def to_folder(
         UserError: the file is not such a checkpoint, or lacks or adds tensors (they are named).
     """
     if out.exists():
-        raise UserError(f"{out} exists already; choose another folder.")
+        raise UserError(f"{out} already exists; choose another folder.")
     checkpoint: TensorSource = OriginalFile(source)
     kind = kind_of(checkpoint.shapes)
     if kind == "svd":
@@ -101,7 +101,7 @@ def to_folder(
 def to_file(folder: Path, out: Path, dtype: str = "fp16", on_bytes: OnBytes | None = None) -> None:
     """Write a diffusers folder of an SV3D model as one file in the original layout.
 
-    The tensors that the original files carry but nobody uses are not in it.
+    The tensors that the original files hold but no network uses are left out.
 
     Args:
         folder: as :func:`to_folder` writes it.
@@ -111,7 +111,7 @@ def to_file(folder: Path, out: Path, dtype: str = "fp16", on_bytes: OnBytes | No
         UserError: the folder is not such a model or is incomplete.
     """
     if out.exists():
-        raise UserError(f"{out} exists already; choose another file.")
+        raise UserError(f"{out} already exists; choose another file.")
     modules = empty_modules(_read_configs(folder), DTYPES[dtype])
     total = sum(module.bytes for module in modules.values())
     state: dict[str, torch.Tensor] = {}

@@ -30,7 +30,7 @@ SVD_ENCODER = "conditioner.embedders.3.encoder."  # SVD's whole image VAE; its f
 
 @dataclass(frozen=True)
 class HeadWidths:
-    """Channels per attention head, which no tensor's shape tells."""
+    """Channels per attention head, which no tensor's shape shows."""
 
     unet: int = 64
     clip: int = 80

@@ -1,4 +1,4 @@
-"""What the scripts here share as commands: options that choose objects, and how they end."""
+"""What the scripts here share: options that choose objects, and error handling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def object_options(description: str, out: str) -> argparse.ArgumentParser:
     """A parser with --objects, --ids, --limit and --out; the first line of the description is shown."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--objects", type=Path, required=True, help="folder of textured meshes")
-    parser.add_argument("--ids", nargs="*", default=[], help="patterns such as gso_*")
+    parser.add_argument("--ids", nargs="*", default=[], help="only objects whose names match, such as gso_*")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--out", type=Path, default=Path(out))
     return parser

@@ -1,7 +1,7 @@
-"""How much do views that disagree cost? Perfect orbits, spoiled in a measured way, then nerf and refine.
+"""How much do inconsistent views cost? Perfect orbits, disturbed by a known amount, then nerf and refine.
 
-Generated views never agree wholly. Here every view but the photo is spoiled at random: moved by pixels,
-blurred, recolored, or bent by a smooth field; or the spoiling grows with the angle to the photo. Protocol
+Generated views are never fully consistent. Here every view except the photo is disturbed at random: moved by pixels,
+blurred, recolored, or bent by a smooth field; or the disturbance grows with the angle to the photo. Protocol
 A's chamfer distance and IoU, means over the objects.
 """
 
@@ -30,26 +30,26 @@ Spoil = Callable[[Frame, float, np.random.Generator], Frame]
 
 
 def shift(frame: Frame, pixels: float, rng: np.random.Generator) -> Frame:
-    """Moved by ``pixels`` in a random direction."""
+    """The frame moved by ``pixels`` in a random direction."""
     angle = rng.uniform(0, 2 * np.pi)
     move = np.float32([[1, 0, pixels * np.cos(angle)], [0, 1, pixels * np.sin(angle)]])
     return cv2.warpAffine(frame, move, frame.shape[:2], flags=cv2.INTER_LINEAR)
 
 
 def blur(frame: Frame, pixels: float, rng: np.random.Generator) -> Frame:
-    """A Gaussian of that standard deviation, the mask too."""
+    """The frame and its mask blurred by a Gaussian of that standard deviation."""
     return cv2.GaussianBlur(frame, (0, 0), pixels)
 
 
 def recolor(frame: Frame, amount: float, rng: np.random.Generator) -> Frame:
-    """Every channel times a random factor of that spread (of the logarithm)."""
+    """Every channel times a random factor; ``amount`` is the standard deviation of its logarithm."""
     factor = np.exp(rng.normal(0, amount, 3)).astype(np.float32)
     rgb = np.minimum(frame[..., :3] * factor, frame[..., 3:])
     return np.concatenate([rgb, frame[..., 3:]], -1)
 
 
 def bend(frame: Frame, pixels: float, rng: np.random.Generator) -> Frame:
-    """Moved by a smooth random field whose length has that root mean square."""
+    """The frame moved by a smooth random field whose length has that root mean square."""
     size = len(frame)
     field = np.stack([cv2.GaussianBlur(rng.normal(size=(size, size)), (0, 0), size / 8) for _ in range(2)])
     field = (field * (pixels / np.sqrt(np.square(field).sum(0).mean()))).astype(np.float32)
@@ -59,7 +59,7 @@ def bend(frame: Frame, pixels: float, rng: np.random.Generator) -> Frame:
 
 @dataclass(frozen=True)
 class Case:
-    """One way to spoil: ``growing`` scales the amount by half of 1 - cos of the angle to the photo."""
+    """One kind of disturbance: ``growing`` scales the amount by half of 1 - cos of the angle to the photo."""
 
     name: str
     spoil: Spoil | None

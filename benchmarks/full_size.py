@@ -3,8 +3,8 @@
     python benchmarks/full_size.py --work /tmp/sv3d [--keep]
 
 Writes a checkpoint in the original layout (fp16, 4.7 GB), converts it strictly, converts it back, and
-paints a 2-step orbit of 21 frames of 128 x 128 pixels. Every part runs in a process of its own, so each
-peak is its own. Needs 16 GB of disk and 16 GB of memory; numbers only, the pictures mean nothing.
+paints a 2-step orbit of 21 frames of 128 x 128 pixels. Every part runs in its own process, so that its peak memory
+is measured separately. Needs 16 GB of disk and 16 GB of memory; only the numbers matter, the pictures mean nothing.
 """
 
 from __future__ import annotations
@@ -160,9 +160,11 @@ def size_of(path: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True, help="folder for the files; made if missing")
-    parser.add_argument("--dtype", default="bfloat16", help="of the UNet and image encoder in the orbit")
-    parser.add_argument("--keep", action="store_true", help="leave the files for another run")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the files; created if missing")
+    parser.add_argument(
+        "--dtype", default="bfloat16", help="number format of the UNet and image encoder in the orbit"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the files for another run")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     original, folder, back = (

@@ -1,9 +1,9 @@
-"""What comes of a photo, as a picture: the prepared photo, some painted views, the mesh from around.
+"""Results as one picture: the prepared photo, some painted views, the mesh from all sides.
 
     python benchmarks/gallery.py examples/*.png --views 0 --sides 8 --out docs/results.jpg
     python benchmarks/gallery.py --invented 900001 900007 --out checkpoints/mini/results.jpg
 
-A row per photo, or per invented object photographed from its front. What is in the workspaces is not made again.
+One row per photo, or per invented object rendered from its front. Finished stages in the workspaces are reused.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def main() -> None:
     parser.add_argument("photos", nargs="*", type=Path)
     parser.add_argument("--invented", nargs="*", type=int, default=[], help="seeds of invented objects")
     parser.add_argument("--preset", default="draft")
-    parser.add_argument("--views", type=int, default=6, help="painted views")
-    parser.add_argument("--sides", type=int, default=4, help="sides of the mesh")
-    parser.add_argument("--size", type=int, default=128, help="of each picture")
+    parser.add_argument("--views", type=int, default=6, help="number of painted views")
+    parser.add_argument("--sides", type=int, default=4, help="number of views of the mesh")
+    parser.add_argument("--size", type=int, default=128, help="side of each picture in pixels")
     parser.add_argument("--work", type=Path, default=Path("out/gallery"))
     parser.add_argument("--out", type=Path, default=Path("out/gallery/gallery.jpg"))
     options = parser.parse_args()

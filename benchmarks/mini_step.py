@@ -1,9 +1,10 @@
-"""How fast is a training step of mini beside the same step in plain torch?
+"""How fast is a training step of mini compared with the same step in plain torch?
 
     python benchmarks/mini_step.py --rounds 8
 
 Forward and backward of a batch of 8 objects with 6 frames on the CPU, in bfloat16 where ``finetune`` would use
-it. Compared with the step as it is: rendering by :func:`render_volume_torch`, torch's fused attention, and both.
+it. The normal step is compared with three variants: rendering by :func:`render_volume_torch`, torch's fused
+attention, and both.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ VARIANTS = {
 
 
 def comparison() -> Comparison:
-    """One network and batch; each contender exchanges some of the network's parts for its step."""
+    """One network and batch; each contender replaces some of the network's parts for its step."""
     torch.manual_seed(0)
     net, half = volume.VolumeDenoiser(), prefers_bfloat16("cpu")
     sample, timestep = torch.randn(BATCH, FRAMES, 8, 64, 64), torch.full((BATCH,), 1.6)

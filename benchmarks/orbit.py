@@ -1,16 +1,16 @@
-"""How fast SV3D's orbit is painted, and in how much memory: this project beside the public programs.
+"""How fast is SV3D's orbit painted, and in how much memory: this project compared with public programs.
 
     python benchmarks/orbit.py --network small --size 128 --steps 4 --device cpu
     python benchmarks/orbit.py --device cuda --steps 25 --port PATH --stability PATH [--low-vram --cap-gb 12]
 
-Compared are diffusers' stock SVD pipeline with modules of equal size and, where you have them checked
+The others are diffusers' stock SVD pipeline with modules of equal size and, if you have them checked
 out, the public port of SV3D to diffusers (GitHub chenguolin/sv3d-diffusers) and Stability's own code
 (GitHub Stability-AI/generative-models, whose packages must be installed too). In bfloat16 the programs
-made on diffusers' SVD pipeline need torchvision. All paint from random
-weights, so nothing is downloaded, and the pictures mean nothing.
+built on diffusers' SVD pipeline need torchvision. All use random weights, so nothing is downloaded,
+and the pictures mean nothing.
 
-Every repetition is a process of its own that builds the networks, paints one short orbit to warm up
-and is then measured; repetitions of the programs alternate. The table holds medians; the ratios are
+Every repetition is a separate process that builds the networks, paints one short orbit to warm up
+and is then measured; repetitions of the programs alternate. The table shows medians; the ratios are
 medians over the rounds of a program's value divided by ours in the same round.
 """
 
@@ -190,11 +190,11 @@ def arguments() -> argparse.Namespace:
     add("--size", type=int, default=576, help="side of the frames in pixels")
     add("--frames", type=int, default=21)
     add("--steps", type=int, default=25)
-    add("--guidance", type=float, default=2.5, help="largest scale")
+    add("--guidance", type=float, default=2.5, help="largest guidance scale")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--dtype", choices=["float32", "float16", "bfloat16"], help="default: float16 on CUDA, else float32")
-    add("--low-vram", action="store_true", help="everyone's own ways to save memory")
-    add("--cap-gb", type=float, default=0.0, help="let PyTorch take only so many 10^9 bytes of the GPU")
+    add("--low-vram", action="store_true", help="use each program's own ways to save memory")
+    add("--cap-gb", type=float, default=0.0, help="limit PyTorch to so many GB (10^9 bytes) of the GPU")
     add("--rounds", type=int, default=3, help="repetitions of every program")
     add("--port", default="", help="folder of chenguolin/sv3d-diffusers")
     add("--stability", default="", help="folder of Stability-AI/generative-models")

@@ -1,6 +1,6 @@
 """The programs that benchmarks/orbit.py compares, made of networks of equal size with random weights.
 
-Nothing of the foreign programs is kept here: they are imported from where the user has them.
+No code of the other programs is kept here: they are imported from where the user has them.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _port(task: Task, weights: str) -> Contender:
 
 
 def _supply_older_names() -> None:
-    """Names that the port takes from modules of diffusers, where newer versions do not hold them any more."""
+    """Names that the port imports from modules of diffusers in which newer versions no longer have them."""
     from diffusers.models import attention_processor
     from diffusers.models.unets import unet_spatio_temporal_condition as unet
     from diffusers.pipelines.stable_video_diffusion import pipeline_stable_video_diffusion as pipeline
@@ -160,7 +160,7 @@ def poses(task: Task) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _saving(pipeline: StableVideoDiffusionPipeline, task: Task) -> int:
-    """Put the pipeline on the device, under low_vram with all that diffusers' guide advises; frames per decode."""
+    """Put the pipeline on the device, with all that diffusers' guide advises for low_vram; returns frames per decode."""
     pipeline.set_progress_bar_config(disable=True)
     if not task.low_vram:
         return CHUNK

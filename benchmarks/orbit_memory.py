@@ -1,14 +1,14 @@
-"""Counts the memory that SV3D at full size needs, without a GPU and without its weights.
+"""Count the memory that SV3D needs at full size, without a GPU and without its weights.
 
     python benchmarks/orbit_memory.py
 
 The networks are run on fake tensors (sizes without numbers), and the bytes of all storages alive are
-counted after each operation. What a device adds to that (workspaces of its convolutions, fragments,
-the caching allocator) is not seen here: `sv3d_pipe.orbit.memory_plan` adds a margin for it. Attention counts
-as one operation without a score matrix, as PyTorch's fused kernels do it.
+counted after each operation. What a device adds (workspaces of its convolutions, fragmentation,
+the caching allocator) is not counted here: `sv3d_pipe.orbit.memory_plan` adds a margin for it. Attention counts
+as one operation without a score matrix, as in PyTorch's fused kernels.
 
 The tables: bytes alive at the worst moment; the same as feature maps of the network's first level
-per pixel, which is how the plan keeps it; what each plan adds up to.
+per pixel, which is how the plan stores it; the total of each plan.
 """
 
 from __future__ import annotations

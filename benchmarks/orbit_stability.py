@@ -1,6 +1,6 @@
-"""Stability's sampling code beside ours in benchmarks/orbit.py, driven through its own API.
+"""Stability's sampling code for benchmarks/orbit.py, called through its own API.
 
-Nothing of it is kept here: it is imported from where the user has it.
+None of its code is kept here: it is imported from where the user has it.
 """
 
 from __future__ import annotations

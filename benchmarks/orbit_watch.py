@@ -1,7 +1,7 @@
-"""One program painting one orbit in a process of its own: seconds of its parts, peak memory.
+"""One program painting one orbit in a separate process: seconds of its parts, peak memory.
 
 On CUDA the peak is the largest sum of all tensors during the measured orbit; elsewhere it is the
-largest resident memory that the process ever had: Python, libraries, weights and work.
+largest resident memory that the process ever had, including Python, libraries and weights.
 """
 
 from __future__ import annotations

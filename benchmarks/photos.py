@@ -1,9 +1,9 @@
-"""The whole road over a folder of photos: does every photo become a usable mesh, how good, how fast.
+"""The whole pipeline on a folder of photos: does every photo become a usable mesh, how good, and how fast?
 
     python benchmarks/photos.py --photos DIR --preset draft --out out/photos
 
-Every photo is run by img2mesh in a process of its own, so that the peak memory is that photo's.
-Checked from the files alone: the GLB opens with a texture, one component dominates, the faces are
+Every photo is processed by img2mesh in a separate process, so that the peak memory is that photo's.
+These checks use only the files: the GLB opens with a texture, one component dominates, the number of faces is
 between 2k and 200k, and the front view rendered from the photo's camera matches the prepared photo.
 """
 
@@ -130,7 +130,7 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--photos", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("--limit", type=int, help="only the first so many")
+    parser.add_argument("--limit", type=int, help="use at most this many photos")
     parser.add_argument("--preset", default="draft")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="e.g. nerf.steps=800"

@@ -1,17 +1,17 @@
-"""How fast is the reconstruction, part by part beside other ways, and what do its seconds buy?
+"""How fast is the reconstruction, part by part compared with alternatives, and what does more time buy?
 
     python benchmarks/recon.py --json out/recon.json
     python benchmarks/recon.py --only stages --objects DIR --limit 5 --preset standard
     python benchmarks/recon.py --only paper --device cuda
 
-kernels  the hash grid beside plain torch, the rasterizer beside embree (`pip install embreex`), marching
-         tetrahedra beside versions that look at every tetrahedron. On the CPU.
-fit      the whole nerf stage beside the same stage without our kernels, until the PSNR is equal. On the CPU.
-stages   seconds of nerf, refine and export, and the chamfer distance (protocol A) that they buy.
+kernels  the hash grid compared with plain torch, the rasterizer with embree (`pip install embreex`), marching
+         tetrahedra with versions that visit every tetrahedron. On the CPU.
+fit      the whole nerf stage compared with the same stage without our kernels, at equal PSNR. On the CPU.
+stages   seconds of nerf, refine and export, and the chamfer distance (protocol A) that they reach.
 paper    SV3D's 600 steps of nerf and 1000 of refine at 576 px with distillation through a network of SV3D's
          size and random weights: seconds and peak memory. On CUDA only.
 
-All in one process. Contenders take turns; ratios are medians over the rounds of a contender's seconds
+Everything runs in one process. Contenders take turns; ratios are medians over the rounds of a contender's seconds
 divided by ours in the same round.
 """
 
@@ -110,18 +110,18 @@ def machine() -> str:
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run; all without this")
+    add("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run; by default all")
     add("--preset", choices=sorted(PRESETS), default="draft", help="settings of the stages")
     add("--size", type=int, default=256, help="side of the views in pixels")
-    add("--grid", type=int, default=64, help="cubes along the tetrahedral grid's longest side, of kernels")
+    add("--grid", type=int, default=64, help="cubes along the tetrahedral grid's longest side, for kernels")
     add("--rounds", type=int, default=9, help="repetitions of every kernel")
     add("--fit-steps", type=int, default=300, help="steps of our fit")
     add("--fit-size", type=int, default=128, help="side of the fit's views in pixels")
     add("--fit-rounds", type=int, default=2, help="repetitions of the fit")
     add("--objects", type=Path, help="folder of meshes for stages, instead of a procedural one")
-    add("--limit", type=int, help="at most so many of them, drawn by the seed")
+    add("--limit", type=int, help="use at most this many of them, drawn by the seed")
     add("--seed", type=int, default=3, help="of the procedural object and the choice of meshes")
-    add("--device", default="auto", help="of stages and paper: auto, cpu, cuda or cuda:N")
+    add("--device", default="auto", help="for stages and paper: auto, cpu, cuda or cuda:N")
     add("--json", "--out", type=Path, help="write every number here")
     options = parser.parse_args(given)
     if min(options.rounds, options.fit_rounds, options.fit_steps) < 1:

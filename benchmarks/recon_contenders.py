@@ -1,7 +1,6 @@
-"""The kernels that benchmarks/recon.py compares: ours, and the same work done in another way.
+"""The kernels that benchmarks/recon.py compares: ours, and the same work done in other ways.
 
-Work that a contender could have done beforehand (rays, lists of tetrahedra) is done beforehand, outside
-the clock.
+Work that a contender can do beforehand (rays, lists of tetrahedra) is done before the clock starts.
 """
 
 from __future__ import annotations

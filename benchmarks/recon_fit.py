@@ -1,4 +1,4 @@
-"""The whole nerf stage on our kernels and in plain torch, to equal PSNR."""
+"""The whole nerf stage with our kernels and in plain torch, until the PSNR is equal."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""How do time and memory of nerf and refine grow with the views, their size and the tetrahedra?
+"""How do time and memory of nerf and refine grow with the number of views, their size and the number of tetrahedra?
 
     python benchmarks/recon_growth.py --json out/recon_growth.json
 
-One setting at a time leaves the middle one (20 views of 256 px, 64 cubes along the tetrahedral grid's
-longest side). Every measurement is a process of its own, which has done a small reconstruction to warm
-up: few steps, whose median and the time around them are carried over to the preset's number of steps.
+One setting at a time differs from the middle one (20 views of 256 px, 64 cubes along the tetrahedral grid's
+longest side). Every measurement is a separate process, which first does a small reconstruction to warm up.
+It measures a few steps; their median and the time around them are extrapolated to the preset's number of steps.
 Memory is what the stage's worst moment adds to the resident memory before it, sampled every 50 ms.
-Exponents are those of least squares on logarithms: time ~ setting ** exponent.
+Exponents come from least squares on logarithms: time ~ setting ** exponent.
 """
 
 from __future__ import annotations
@@ -176,14 +176,19 @@ def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--preset", choices=sorted(PRESETS), default="standard", help="its steps are carried over to")
-    add("--nerf-steps", type=int, default=60, help="measured steps of nerf")
-    add("--refine-steps", type=int, default=12, help="measured steps of refine")
-    add("--rounds", type=int, default=1, help="repetitions of everything")
-    add("--most-views", type=int, default=max(VALUES["views"]), help="leave out larger numbers of views")
-    add("--most-size", type=int, default=max(VALUES["size"]), help="leave out larger pictures")
-    add("--most-tets", type=int, default=max(VALUES["tets"]), help="leave out finer grids")
-    add("--seed", type=int, default=3, help="of the procedural object")
+    add(
+        "--preset",
+        choices=sorted(PRESETS),
+        default="standard",
+        help="preset to whose steps the times are extrapolated",
+    )
+    add("--nerf-steps", type=int, default=60, help="number of measured steps of nerf")
+    add("--refine-steps", type=int, default=12, help="number of measured steps of refine")
+    add("--rounds", type=int, default=1, help="number of repetitions of everything")
+    add("--most-views", type=int, default=max(VALUES["views"]), help="largest number of views to measure")
+    add("--most-size", type=int, default=max(VALUES["size"]), help="largest pictures to measure")
+    add("--most-tets", type=int, default=max(VALUES["tets"]), help="finest tetrahedral grid to measure")
+    add("--seed", type=int, default=3, help="seed of the procedural object")
     add("--json", "--out", type=Path, help="write every number here")
     options = parser.parse_args(given)
     if options.rounds < 1 or min(options.nerf_steps, options.refine_steps) < 3:

@@ -1,4 +1,4 @@
-"""Contenders for one piece of work take turns; medians, and ratios of the same round."""
+"""Contenders for one piece of work take turns; medians, and ratios within a round."""
 
 from __future__ import annotations
 

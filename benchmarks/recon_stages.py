@@ -1,4 +1,4 @@
-"""Seconds of whole stages and how near to the truth they come; and the paper's numbers of steps on a GPU."""
+"""Seconds of whole stages and how close to the truth they come; and the paper's numbers of steps on a GPU."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def placed(seed: int) -> Object:
 
 
 def orbit_views(obj: Object, count: int, size: int) -> Views:
-    """True views of the sine orbit from cameras in turn: all at once would need much memory."""
+    """True views of the sine orbit, one camera at a time: all at once would need much memory."""
     cameras = orbit(*orbit_angles("sine", OrbitConfig().elevation_deg, n_frames=count))
     return Views(np.concatenate([render_views(obj, cameras[i], size) for i in range(count)]), cameras)
 
 
 def warm_up() -> None:
-    """Load and compile all that the stages need on the CPU, in about a second once numba's cache is full."""
+    """Load and compile all that the stages need on the CPU, in about a second once numba's cache is filled."""
     views, context = orbit_views(placed(0), 4, 64), Context()
     config = Config().replace({"nerf.steps": 50, "nerf.surface": 16, "refine.steps": 2, "refine.grid": 16})
     field, _ = fit_field(config.nerf, views, context)

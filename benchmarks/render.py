@@ -1,9 +1,9 @@
-"""How fast does `render` make data: objects per minute, and one orbit beside other renderers.
+"""How fast does `img2mesh render` make data: objects per minute, and one orbit compared with other renderers.
 
-The first table is the whole command: meshes and invented objects read, dressed, lit, drawn from a dynamic orbit,
-encoded and packed, start of the processes included. The second is one lit orbit around one object by each renderer
-that is installed: ours, embree through trimesh (rays of the same sub-pixels, unlit), pyrender (OSMesa or EGL,
-unlit, no anti-aliasing), Blender (Cycles, 64 samples).
+The first table is the whole command: meshes and invented objects are read, textured, lit, rendered from a dynamic
+orbit, encoded and packed, including the start of the processes. The second is one lit orbit around one object by each
+renderer that is installed: ours, embree through trimesh (rays through the same subpixels, unlit), pyrender (OSMesa or
+EGL, unlit, no anti-aliasing), Blender (Cycles, 64 samples).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from sv3d_pipe.render.objects import Object
 def command_speed(jobs: list, size: int, views: int, workers: int) -> tuple[float, float, float]:
     """Objects per minute of the whole command; processor seconds and megabytes per object.
 
-    Processor seconds hold on a machine that has other work, where the first number does not.
+    Processor seconds are reliable on a machine that has other work; objects per minute are not.
     """
     folder = Path(tempfile.mkdtemp(prefix="img2mesh-"))
     try:
@@ -136,11 +136,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--objects", type=Path, help="folder of meshes")
     parser.add_argument("--procedural", type=int, default=40)
-    parser.add_argument("--limit", type=int, default=40, help="meshes, spread over the folder")
+    parser.add_argument("--limit", type=int, default=40, help="number of meshes, spread over the folder")
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 576])
     parser.add_argument("--views", type=int, default=21)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--seed", type=int, default=3, help="of the object that renderers are compared on")
+    parser.add_argument(
+        "--seed", type=int, default=3, help="seed of the object on which renderers are compared"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     found = collect(options.objects, 0, 1, 0) if options.objects else []

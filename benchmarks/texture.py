@@ -1,8 +1,8 @@
-"""How well does export paint, given the true shape? PSNR of the exported file against its own pictures.
+"""How well does export texture a mesh, given the true shape? PSNR of the exported file against its own pictures.
 
-Each object is photographed on the sine orbit (21 views of --size, the last one also as a photo of 576), its
+Each object is rendered on the sine orbit (21 views of --size, the last one also as a photo of 576 pixels), its
 own mesh is exported with a texture baked from these pictures, and the GLB, read back from its file, is
-seen from the same cameras. On white, range [0, 1].
+rendered from the same cameras. On white, range [0, 1].
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test goldens validate install lint mini clean
 
-demo: install  ## a photo to a textured mesh, about two minutes
+demo: install  ## make a textured mesh from a photo, about two minutes
 	$(BIN)/img2mesh examples/bird.png --preset draft
 	@echo "Open out/bird/5-export/mesh.glb in any 3D viewer, or look at contact_sheet.png beside it."
 
@@ -14,10 +14,10 @@ test: install .venv/node  ## the test suite, in as many processes as there are p
 goldens: install  ## the long comparisons with SV3D's released code that `make test` leaves out
 	$(BIN)/python -m pytest -n 0 -s -m slow
 
-validate: install .venv/node  ## 20 exported files before the Khronos glTF validator; needs npm
+validate: install .venv/node  ## check 20 exported files with the Khronos glTF validator; needs npm
 	$(BIN)/python -m pytest -rs tests/export/test_export_validator.py
 
-.venv/node: .venv/installed  # the validator, where npm can fetch it; its test skips without
+.venv/node: .venv/installed  # the validator, if npm can fetch it; otherwise its test is skipped
 	-npm install --silent --no-audit --no-fund --fetch-retries 0 --fetch-timeout 20000 --prefix $@ gltf-validator@2.0.0-dev.3.10
 
 install: .venv/installed

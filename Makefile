@@ -11,7 +11,7 @@ demo: install  ## make a textured mesh from a photo, about two minutes
 test: install .venv/node  ## the test suite, in as many processes as there are processors
 	$(BIN)/python -m pytest
 
-goldens: install  ## the long comparisons with SV3D's released code that `make test` leaves out
+goldens: install  ## whole orbits at full size beside SV3D's released code, which `make test` leaves out
 	$(BIN)/python -m pytest -n 0 -s -m slow
 
 validate: install .venv/node  ## check 20 exported files with the Khronos glTF validator; needs npm

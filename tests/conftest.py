@@ -18,11 +18,6 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(usable or 1, 8)  # each takes a gigabyte or two
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: begun last, it would run alone."""
-    items.sort(key=lambda item: item.get_closest_marker("first") is None)
-
-
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """The folder of reference meshes, photos and golden numbers; tests that need it skip without it."""

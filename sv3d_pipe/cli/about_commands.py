@@ -25,6 +25,8 @@ def config(
     choices: Choices = None,
 ) -> None:
     """Print the effective settings as TOML, each with its help; --config reads such a file."""
+    if workspace is not None and choices.preset:
+        raise UserError("Give a workspace or --preset, not both.")
     settings = choices.config()
     if workspace is not None:
         run = Workspace(workspace).read_run()
@@ -40,7 +42,7 @@ def doctor(
     ] = Path("out"),
     as_json: Json = False,
 ) -> None:
-    """Report what is installed, what this machine has and which backend each stage will use.
+    """Report what is installed, what this machine has and which implementation of each stage and operation will run.
 
     The exit code is 1 if anything needed to turn a photo into a mesh is missing.
     """

@@ -45,7 +45,7 @@ def finetune(
             "--overfit-check", help="Only check whether one object can be memorized in --minutes (default 5)."
         ),
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     recipe: dict[str, Any] = None,
 ) -> None:
     """Train an orbit model on rendered orbits. Ctrl-C keeps what was learned; the same command continues.

@@ -21,7 +21,7 @@ def finetune_depth(
         Path | None, typer.Option(help="Data set of photos to measure the error on at the end.")
     ] = None,
     steps: Annotated[int, typer.Option(help="Training steps, of 128 photos each.", min=1)] = 1500,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.", min=0)] = 0,
 ) -> None:
     """Train the network with which mini estimates from a photo how deep its object is, from front to back.

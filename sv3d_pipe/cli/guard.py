@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 import traceback
@@ -14,7 +15,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from sv3d_pipe.errors import explain, is_foreseen, one_line
+from sv3d_pipe.errors import UserError, explain, is_foreseen, one_line
 
 ClickException = typer.BadParameter.__mro__[2]  # typer brings its own copy of click, or uses click
 WRONG_USE, CRASHED, INTERRUPTED = 2, 1, 130
@@ -34,6 +35,9 @@ class Verbs(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         own = {"--version", "--help", "-h"}
         if args and args[0] not in own and args[0] not in self.commands:
+            close = difflib.get_close_matches(args[0], self.commands, 1)
+            if close and not args[0].startswith("-") and not Path(args[0]).exists():
+                raise UserError(f"There is no file {args[0]}; did you mean `img2mesh {close[0]}`?")
             args = ["run", *args]
         return super().parse_args(ctx, args)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,7 +11,7 @@ import typer
 from sv3d_pipe.cli.guard import WRONG_USE, at_work
 from sv3d_pipe.cli.signatures import SEED, Choices, with_settings
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.road.workspace import STAGES, Workspace
+from sv3d_pipe.road.workspace import Workspace
 
 SOME_FAILED = 3
 MOST_USED = (
@@ -136,8 +135,5 @@ def _one_photo(paths: list[Path]) -> Path:
             raise UserError(f"{path} is a capture, not a photo; use `img2mesh nerf {path} --until export`.")
         raise UserError(f"{path} is a folder; for all photos in it, use `img2mesh batch {path} -o out`.")
     if not path.exists():
-        verbs = (*STAGES, "run", "batch", "doctor", "config", "models", "eval", "render", "finetune")
-        close = difflib.get_close_matches(str(path), verbs, 1)
-        hint = f"did you mean `img2mesh {close[0]}`?" if close else "check the path."
-        raise UserError(f"There is no file {path}; {hint}")
+        raise UserError(f"There is no file {path}; check the path.")
     return path

@@ -145,6 +145,8 @@ def assert_one_line(result, sentence, code=2):
     [
         (["missing.png"], "There is no file missing.png; check the path."),
         (["doctr"], "did you mean `img2mesh doctor`?"),
+        (["finetune-deep"], "did you mean `img2mesh finetune-depth`?"),
+        (["config", "out", "--preset", "draft"], "Give a workspace or --preset, not both."),
         (["photo.png", "photo.png"], "use `img2mesh batch FOLDER -o OUT`"),
         (["folder"], "use `img2mesh batch folder -o out`"),
         (["batch", "folder"], "There are no pictures in folder"),

@@ -128,9 +128,8 @@ def test_photo_on_white(shared_dir, case):
         np.testing.assert_array_equal(ours, numbers["square.rgb"].numpy())
 
 
-@pytest.mark.parametrize(
-    "model", [pytest.param("p", marks=pytest.mark.first), pytest.param("u", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow  # 100 seconds each on two cores; the chains above are the same in small
+@pytest.mark.parametrize("model", ["p", "u"])
 def test_the_released_script_end_to_end(shared_dir, tiny_folder, tiny_u_folder, model):
     """21 frames of 576 x 576 pixels, 3 steps, seed 23."""
     pipeline = load(tiny_folder if model == "p" else tiny_u_folder)

@@ -9,6 +9,8 @@ import os
 # Two OpenMP pools (torch's and numba's) spin against each other on small machines; a waiting
 # thread must sleep. Read by the OpenMP runtimes when they load, hence before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# What PyTorch cannot do on Apple's GPUs, such as sampling volumes, it then does on the CPU.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 __version__ = "0.1.0"
 

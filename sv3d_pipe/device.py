@@ -46,6 +46,11 @@ def check_device_name(name: str) -> None:
         raise UserError(f"The device must be auto, cpu, cuda, cuda:N or mps, not {name!r}.")
 
 
+def has_float64(device: str) -> bool:
+    """Whether the device can compute in double precision; Apple's GPUs cannot."""
+    return not device.startswith("mps")
+
+
 @functools.cache
 def prefers_bfloat16(device: str) -> bool:
     """Whether matrix products in bfloat16 are faster than in float32 on this device."""
@@ -93,6 +98,7 @@ class PeakMemory:
         if self.device.startswith("cuda"):
             import torch
 
+            torch.cuda.init()  # PyTorch knows no device before
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
             import psutil

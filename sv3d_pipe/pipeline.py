@@ -11,6 +11,7 @@ key is found there again, and the files are whole, the stage is skipped.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,23 +58,26 @@ def _reconstructor(given: Reconstructor | None) -> Reconstructor:
     return given or HashGrid()
 
 
-def _refine(views: str, prior: Prior | None, road: Road, context: Context):
+def _refine(views: str, prior: Callable | None, road: Road, context: Context):
     from sv3d_pipe.refine.fit_mesh import refine_mesh
     from sv3d_pipe.refine.given_shape import load_shape
 
     pictures, reconstruction, placed = road.artifact(views), road.artifact("nerf"), {}
     if road.config.refine.shape != "field":
         reconstruction.mesh, placed = load_shape(Path(road.config.refine.shape), pictures, context)
-    load_prior = None if prior is None else partial(prior, road, context)
-    mesh, metrics = refine_mesh(road.config.refine, reconstruction, pictures, context, load_prior)
+    distills = prior is not None and road.config.refine.sds
+    with prior(road, context) if distills else nullcontext() as load_prior:
+        mesh, metrics = refine_mesh(road.config.refine, reconstruction, pictures, context, load_prior)
     return mesh, metrics | placed
 
 
-def _prior(model: OrbitModel | None, road: Road, context: Context) -> Prior:
+def _prior(
+    model: OrbitModel | None, road: Road, context: Context
+) -> AbstractContextManager[Callable[[], Prior]]:
     """The orbit model for score distillation, by the photo that it painted."""
-    from sv3d_pipe.orbit.paint import load_prior
+    from sv3d_pipe.orbit.paint import prior_loader
 
-    return load_prior(road.config.orbit, road.artifact("prep"), context, model)
+    return prior_loader(road.config.orbit, road.artifact("prep"), context, model)
 
 
 def _export(views: str, road: Road, context: Context):

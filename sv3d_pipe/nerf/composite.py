@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from sv3d_pipe.backend import pick
+from sv3d_pipe.device import has_float64
 from sv3d_pipe.nerf import _march_numba as kernels
 from sv3d_pipe.nerf.march import Samples
 
@@ -31,10 +32,12 @@ def composite_reference(
     from nerfacc import accumulate_along_rays
 
     n_rays = len(samples.starts) - 1
-    depths = (sigma * (samples.t_ends - samples.t_starts)).double()
+    thin = sigma * (samples.t_ends - samples.t_starts)
+    depths = (thin if has_float64(str(thin.device)) else thin.cpu()).double()
     before = torch.cat([depths.new_zeros(1), depths.cumsum(0)])  # [S + 1], across all rays
-    within = before[:-1] - before[samples.starts[samples.ray_indices]]
-    weights = (torch.exp(-within) * -torch.expm1(-depths)).to(sigma.dtype)
+    first = samples.starts[samples.ray_indices].to(before.device)
+    within = before[:-1] - before[first]
+    weights = (torch.exp(-within) * -torch.expm1(-depths)).to(sigma.dtype).to(sigma.device)
     color = accumulate_along_rays(weights, rgb, samples.ray_indices, n_rays)
     alpha = accumulate_along_rays(weights, None, samples.ray_indices, n_rays).squeeze(-1)
     return color, alpha

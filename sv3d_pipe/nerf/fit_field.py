@@ -23,7 +23,7 @@ from sv3d_pipe.nerf.occupancy import OccupancyGrid
 from sv3d_pipe.nerf.rays import Pictures, RayBatch, pictures
 from sv3d_pipe.nerf.stereo import find_depths
 from sv3d_pipe.pictures import decibels
-from sv3d_pipe.road.context import Checkpoint, Context
+from sv3d_pipe.road.context import Checkpoint, Context, resume_generator
 
 MARGIN = 1.05  # the field's cube beside the sphere that every camera sees
 STEPS_ACROSS = 160  # ray marching intervals along the cube's side
@@ -176,7 +176,7 @@ def optimize(
     if saved is not None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-        generator.set_state(saved["generator"].cpu())
+        resume_generator(generator, saved["generator"])
         grid.restore(saved["grid"])
         progress = saved["progress"]
 

@@ -7,7 +7,8 @@ same conditions, same noise levels, same order of random draws.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
 from sv3d_pipe.cameras import N_FRAMES, orbit_azimuths
+from sv3d_pipe.device import give_back
 from sv3d_pipe.orbit.conditioning import as_rgba, edm_scalings, time_ids, triangle_scales
 from sv3d_pipe.orbit.memory_plan import Plan
 from sv3d_pipe.orbit.schedulers import SOLVERS, dpm_scheduler
@@ -82,6 +84,7 @@ class OrbitPipeline(DiffusionPipeline):
         self.register_to_config(steps=steps, guidance=guidance)
         self.guidance_together = True
         self.busy = threading.RLock()
+        self._users = 0
 
     @classmethod
     def load_config(cls, *args: Any, **options: Any) -> Any:
@@ -104,6 +107,22 @@ class OrbitPipeline(DiffusionPipeline):
             self.enable_model_cpu_offload(device=device)
         else:
             self.to(device, silence_dtype_warnings=True)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Around work: when the last user leaves, the weights leave the device for the CPU."""
+        with self.busy:
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self.busy:
+                self._users -= 1
+                device = str(self._execution_device)
+                if self._users == 0 and device != "cpu":
+                    self.remove_all_hooks()
+                    self.to("cpu", silence_dtype_warnings=True)
+                    give_back(device)
 
     @property
     def takes_pose(self) -> bool:

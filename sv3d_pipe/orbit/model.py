@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,9 +14,7 @@ from sv3d_pipe.contracts import Prior
 from sv3d_pipe.orbit.memory_plan import Plan
 from sv3d_pipe.road.context import Context
 
-Angles = tuple[
-    np.ndarray, np.ndarray
-]  # azimuth_deg, elevation_deg [T] of the frames; the last is the photo's
+Angles = tuple[np.ndarray, np.ndarray]  # azimuth_deg, elevation_deg [T]; the last are the photo's
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,9 @@ class OrbitModel(Protocol):
 
     identity: str
     takes_pose: bool
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Around a stage's work with the model; when the last user leaves, it gives the device's memory back."""
 
     def settled(self, config: OrbitConfig) -> OrbitConfig:
         """The settings with the model's own steps, guidance and frame size in the place of zeros.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +14,7 @@ from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.contracts import Prior
 from sv3d_pipe.orbit.angles import camera_angles
-from sv3d_pipe.orbit.memory_plan import first_that_fits
+from sv3d_pipe.orbit.memory_plan import Plan, first_that_fits
 from sv3d_pipe.orbit.model import OrbitModel
 from sv3d_pipe.orbit.store.load import load_model
 from sv3d_pipe.pictures import resize_rgba
@@ -33,8 +35,9 @@ def paint(
         UserError: angles or a size that the model cannot paint, or too little memory.
     """
     model = model or load_model(config, context.device)
-    painted, metrics = paint_frames(config, photo, context, model)
-    frames = sharpen(config, painted, context, model)
+    with model.in_use():
+        painted, metrics = paint_frames(config, photo, context, model)
+        frames = sharpen(config, painted, context, model)
     frames[-1] = resize_rgba(photo.rgba, frames.shape[1])
     metrics = metrics | {"coverage": round(float(frames[..., 3].mean()), 4)}
     return replace(painted, rgba=frames), metrics
@@ -84,10 +87,38 @@ def sharpen(
     return model.solid(painted.rgba, Photo(painted.photo), angles, model.settled(config))
 
 
-def load_prior(config: OrbitConfig, photo: Photo, context: Context, model: OrbitModel | None = None) -> Prior:
-    """The model of the settings as a judge of orbits like theirs, on the context's device, in its memory."""
+@contextmanager
+def prior_loader(
+    config: OrbitConfig, photo: Photo, context: Context, model: OrbitModel | None = None
+) -> Iterator[Callable[[], Prior]]:
+    """Around refinement: the model of the settings as a judge of orbits like theirs, loaded when it is asked for.
+
+    Yields:
+        a function. It returns the judge in the fastest way that fits into the device's memory; called again
+        because memory ran out after all, in the next more economical one. Raises UserError when none is left.
+    """
     _, elevation_deg = camera_angles(config, context.seed)
-    model = model or load_model(config, context.device)
-    config, frames = model.settled(config), len(elevation_deg)
-    plan = model.plans(config, context.device, frames, with_gradient=True)[0]
-    return model.prior(photo, float(elevation_deg[-1]), frames, config, plan, context.device)
+    untried: tuple[Plan, ...] | None = None
+    used = model
+
+    def load() -> Prior:
+        nonlocal untried, used
+        if used is None:
+            used = load_model(config, context.device)
+        settled, frames = used.settled(config), len(elevation_deg)
+        if untried is None:
+            work.enter_context(used.in_use())
+            untried = used.plans(settled, context.device, frames, with_gradient=True)
+        elif untried:
+            context.say(f"The memory of {context.device} was not enough; distilling with {untried[0]}.")
+
+        def attempt(plan: Plan) -> tuple[Plan, Prior]:
+            prior = used.prior(photo, float(elevation_deg[-1]), frames, settled, plan, context.device)
+            return plan, prior
+
+        plan, prior = first_that_fits(untried, attempt, context.device, context.say)
+        untried = untried[untried.index(plan) + 1 :]
+        return prior
+
+    with ExitStack() as work:
+        yield load

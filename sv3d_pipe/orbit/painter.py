@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import numpy as np
@@ -37,6 +38,9 @@ class Painter:
     @property
     def takes_pose(self) -> bool:
         return self.pipeline.takes_pose
+
+    def in_use(self) -> AbstractContextManager[None]:
+        return self.pipeline.in_use()
 
     def settled(self, config: OrbitConfig) -> OrbitConfig:
         own = self.pipeline.config

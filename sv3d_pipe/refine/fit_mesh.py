@@ -13,6 +13,7 @@ from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.config import RefineConfig
 from sv3d_pipe.contracts import Prior, Reconstruction
+from sv3d_pipe.device import give_back, is_out_of_memory
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.mesh_tensors import face_normals, take_rows, vertex_normals
 from sv3d_pipe.geometry.meshes import compact
@@ -23,7 +24,7 @@ from sv3d_pipe.refine.sds import distill, random_orbit, random_sigma, soft_mask
 from sv3d_pipe.refine.shading import Lighting, illumination_loss, shade
 from sv3d_pipe.refine.silhouette import Topology
 from sv3d_pipe.refine.surface_hits import Hits
-from sv3d_pipe.road.context import Context
+from sv3d_pipe.road.context import Context, resume_generator
 
 ALBEDO_LEARNING_RATE = 1e-3
 LIGHT_LEARNING_RATE = 1e-2
@@ -44,7 +45,8 @@ def refine_mesh(
     Args:
         reconstruction: gives the starting surface and the color of space; its parameters are fitted in place.
         views: the pictures to agree with; the last one is the photo's.
-        load_prior: returns the orbit model for score distillation; None does without.
+        load_prior: returns the orbit model for score distillation; called again when memory ran out, for a
+            more economical one. None does without.
     Returns:
         The mesh with vertex colors, and the metrics: mask_iou over all views first. When the views'
         masks agree less with the result than with the starting surface, that surface
@@ -153,7 +155,7 @@ class _Fit:
         loss = loss + config.smooth_weight * smooth_loss(sdf)
         loss = loss + ANCHOR_WEIGHT * anchor_loss(self.solid.sdf, self.solid.start)
         if self._wants_sds():
-            loss = loss + self._distillation(vertices, faces, topology)
+            loss = loss + self._distillation_that_fits(vertices, faces, topology)
         loss.backward()
         self.optimizer.step()
         return iou
@@ -207,10 +209,24 @@ class _Fit:
         active = self.load_prior is not None and self.config.sds_weight > 0
         return active and self.step >= first and (self.step - first) % self.config.sds_every == 0
 
+    def _distillation_that_fits(self, vertices, faces, topology) -> torch.Tensor:
+        """:meth:`_distillation`, where memory runs out with a more economical prior."""
+        before = self.generator.get_state()
+        while True:
+            if self.prior is None:
+                self.prior = self.load_prior()
+            try:
+                return self._distillation(vertices, faces, topology)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            self.prior = None
+            self.optimizer.zero_grad()  # of what the failed attempt added to the colors' gradient
+            self.generator.set_state(before)
+            give_back(self.context.device)
+
     def _distillation(self, vertices, faces, topology) -> torch.Tensor:
         """A scalar whose gradient in the vertices is the masked SDS; the colors' is added at once."""
-        if self.prior is None:
-            self.prior = self.load_prior()
         leaf = vertices.detach().requires_grad_()
         azimuth_deg, elevation_deg, cameras = random_orbit(
             self.photo_camera, self.prior.frames, self.generator
@@ -270,7 +286,7 @@ class _Fit:
         if self.light is not None:
             self.light.load_state_dict(state["light"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"].cpu())
+        resume_generator(self.generator, state["generator"])
 
 
 def view_trust(cameras: Cameras, falloff: float) -> np.ndarray:

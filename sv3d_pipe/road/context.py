@@ -52,6 +52,17 @@ class _Watched:
         self.check()
 
 
+def resume_generator(generator: torch.Generator, state: torch.Tensor) -> None:
+    """Put a generator where a checkpoint's :meth:`torch.Generator.get_state` left it.
+
+    A CPU and a GPU know different kinds of state; on another kind of device its numbers go on from another seed.
+    """
+    if len(state) == len(generator.get_state()):
+        generator.set_state(state.cpu())
+    else:
+        generator.manual_seed(generator.initial_seed() + 1)
+
+
 class Checkpoint:
     """State inside one long stage, so that a killed run continues where it was.
 

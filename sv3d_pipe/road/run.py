@@ -224,7 +224,7 @@ class Road:
 
     def _run_stage(self, stage: Stage, key: str, upstream: dict[str, str]) -> StageRecord:
         device = resolve_device(self.device)
-        checkpoint = Checkpoint(self.workspace.checkpoint_path(stage.name, key, device))
+        checkpoint = Checkpoint(self.workspace.checkpoint_path(stage.name, key))
         context = Context(
             device,
             self.seed,

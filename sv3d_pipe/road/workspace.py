@@ -70,9 +70,9 @@ class Workspace:
         """Where the stage's files are, e.g. ``<root>/3-nerf``."""
         return self.root / FOLDERS[stage]
 
-    def checkpoint_path(self, stage: str, key: str, device: str) -> Path:
-        """File for the in-stage state of the run of ``stage`` that has this key."""
-        return self.root / f".{stage}-{key[:16]}-{device.replace(':', '_')}.checkpoint"
+    def checkpoint_path(self, stage: str, key: str) -> Path:
+        """File for the in-stage state of the run of ``stage`` that has this key, on any device."""
+        return self.root / f".{stage}-{key[:16]}.checkpoint"
 
     def drop_checkpoints(self, stage: str) -> None:
         """Remove the in-stage state of all runs of ``stage``, half-written files included."""

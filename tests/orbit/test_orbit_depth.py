@@ -8,7 +8,7 @@ from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.orbit.mini.depth_guess import Guess
 from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
 from sv3d_pipe.orbit.mini.recognizer import LIMIT, SIDE, Convolution, Units, look
-from sv3d_pipe.orbit.paint import load_prior, paint_frames
+from sv3d_pipe.orbit.paint import paint_frames, prior_loader
 from sv3d_pipe.orbit.store.load import load_pipeline
 from sv3d_pipe.road.context import Context
 
@@ -56,7 +56,9 @@ def test_distillation_is_told_the_elevation_of_the_photo():
         (OrbitConfig(elevation_deg=40.0), 40.0),
         (OrbitConfig(elevations="5,20,35"), 35.0),
     ):
-        prior, painted = load_prior(config, photo, Context()), paint_frames(config, photo, Context())[1]
+        painted = paint_frames(config, photo, Context())[1]
+        with prior_loader(config, photo, Context()) as load_prior:
+            prior = load_prior()
         guess = load_pipeline("mini", "cpu").encode_photo(photo.rgba, elevation_deg).guess
         assert prior.condition.guess == guess
         assert guess.depth == pytest.approx(painted["depth"], abs=1e-3)

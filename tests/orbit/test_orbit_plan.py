@@ -1,5 +1,7 @@
 """Memory plans: arithmetic by hand, the choice, and what happens when memory runs out all the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.orbit import memory_plan as plan_module
 from sv3d_pipe.orbit.memory_plan import Load, Plan, candidates, first_that_fits, that_fit
 from sv3d_pipe.orbit.mini.mini_painter import MiniPainter
-from sv3d_pipe.orbit.paint import load_prior, paint
+from sv3d_pipe.orbit.paint import paint, prior_loader
 from sv3d_pipe.orbit.store.load import load_model
 from sv3d_pipe.orbit.sv3d import sv3d_painter
 from sv3d_pipe.orbit.sv3d.sv3d_painter import SV3DPainter, load_of
@@ -100,8 +102,10 @@ def test_plans_follow_the_free_memory(monkeypatch):
     free["bytes"] = int(1.3 * 2 * load.half) - 1
     assert not plans(config, "cpu", 21)[0].together
     assert not plans(thrifty, "cpu", 21)[0].together
-    free["bytes"] = int(1.3 * 2 * load.half) + load.encode - 1
+    free["bytes"] = int(1.3 * max(2 * load.half, load.encode)) - 1  # one after the other, not at once
     assert not plans(config, "cpu", 21, with_gradient=True)[0].together
+    free["bytes"] += 2
+    assert plans(config, "cpu", 21, with_gradient=True)[0].together
 
 
 def test_low_vram_without_accelerate_says_what_to_install(monkeypatch):
@@ -234,9 +238,49 @@ def test_paint_says_its_plan_in_one_line(monkeypatch):
 def test_prior_shares_plan_and_size(monkeypatch):
     pipeline = vae_pipeline()
     monkeypatch.setattr("sv3d_pipe.orbit.store.load.load_pipeline", lambda name, device, dtype: pipeline)
-    prior = load_prior(OrbitConfig(model="tiny", size=32, low_vram=True), Photo(half_disc()), Context())
+    config = OrbitConfig(model="tiny", size=32, low_vram=True)
+    with prior_loader(config, Photo(half_disc()), Context()) as load_prior:
+        prior = load_prior()
     assert prior.size == 32 and prior.condition.latents.shape == (1, 4, 4, 4)
     assert not pipeline.guidance_together and pipeline.frames_per_decode == 1
+
+
+def test_a_prior_that_does_not_fit_gives_way_to_a_more_economical_one(monkeypatch):
+    pipeline, said = vae_pipeline(), []
+    monkeypatch.setattr("sv3d_pipe.orbit.store.load.load_pipeline", lambda name, device, dtype: pipeline)
+    config, photo = OrbitConfig(model="tiny"), Photo(half_disc())
+    with prior_loader(config, photo, Context(say=said.append)) as load_prior:
+        assert load_prior().pipeline.guidance_together and not said
+        assert not load_prior().pipeline.guidance_together
+        assert said == [
+            "The memory of cpu was not enough; distilling with " + str(candidates(False, True)[0]) + "."
+        ]
+        with pytest.raises(UserError, match="not enough"):
+            load_prior()
+    encode, calls = pipeline.encode_photo, []
+
+    def too_large_together(*args, **options):
+        calls.append(pipeline.guidance_together)
+        if pipeline.guidance_together:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return encode(*args, **options)
+
+    monkeypatch.setattr(pipeline, "encode_photo", too_large_together)
+    with prior_loader(config, photo, Context()) as load_prior:  # memory ends while it is loaded
+        load_prior()
+    assert calls == [True, False]
+
+
+def test_a_plan_for_distillation_leaves_room_for_the_gradient_of_a_frame(monkeypatch):
+    painter = sv3d_painter.SV3DPainter(vae_pipeline())
+    config = painter.settled(OrbitConfig(model="tiny", size=64))
+    load = sv3d_painter.load_of(painter.pipeline, 21, 64)
+    room = 10**12
+    monkeypatch.setattr(sv3d_painter, "room_for", lambda pipeline, device: room)
+    assert painter.plans(config, "cpu", 21, with_gradient=True)[0] == Plan(chunk=1)
+    room = Plan(together=False).peak(replace(load, decode=load.encode))
+    assert painter.plans(config, "cpu", 21, with_gradient=True)[0] == Plan(together=False, chunk=1)
+    assert all(not plan.together for plan in painter.plans(config, "mps", 21))
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,31 @@ class WhitePrior:
         return torch.ones_like(noisy)
 
 
+def test_where_memory_ends_distillation_starts_again_with_the_next_prior():
+    class Greedy(WhitePrior):
+        asked = 0
+
+        def encode(self, rgba):
+            Greedy.asked += 1
+            if Greedy.asked == 24:  # two frames have given the colors their gradient by then
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+            return super().encode(rgba)
+
+    def refined(*priors):
+        left = list(priors)
+        config = dataclasses.replace(SMALL, steps=10, sds=True, sds_every=1, sds_weight=1.0)
+        torch.manual_seed(0)
+        mesh, metrics = refine_from(
+            config, ball(0.41), Paint(), views_of(ball(0.4)), Context(), lambda: left.pop(0)
+        )
+        assert metrics["sds_steps"] == 2 and not left
+        return mesh
+
+    retried, plain = refined(Greedy(), WhitePrior()), refined(WhitePrior())
+    np.testing.assert_array_equal(retried.vertices, plain.vertices)
+    np.testing.assert_array_equal(retried.rgb, plain.rgb)
+
+
 def test_distillation_runs_in_the_last_fifth_and_only_when_asked():
     prior, views = WhitePrior(), views_of(ball(0.4))
     config = dataclasses.replace(SMALL, steps=20, sds=True, sds_every=2)

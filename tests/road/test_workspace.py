@@ -47,7 +47,7 @@ def test_commit_writes_files_and_their_record(workspace):
 def test_commit_replaces_the_whole_folder_and_drops_checkpoints(workspace):
     workspace.commit(record(key="k1"), save_text("one"))
     (workspace.root / "1-prep" / "stray.txt").write_text("left over")
-    mine, other = (workspace.checkpoint_path(stage, "k2", "cuda:1") for stage in ("prep", "nerf"))
+    mine, other = (workspace.checkpoint_path(stage, "k2") for stage in ("prep", "nerf"))
     mine.write_text("half way")
     mine.with_suffix(".partial").write_text("half written")
     other.write_text("half way")

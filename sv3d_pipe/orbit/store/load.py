@@ -33,12 +33,13 @@ LOADING = threading.Lock()
 
 
 def load_model(config: OrbitConfig, device: str) -> OrbitModel:
-    """The model of the settings, in the number format and layout of the device, on the device.
+    """The model of the settings, in the number format and layout of the device.
 
-    Threads that ask for one model share its networks and wait for each other to paint.
+    Its weights wait on the CPU; a plan brings them to the device. Threads that ask for one model share its
+    networks and wait for each other to paint.
     """
     with LOADING:
-        pipeline = load_pipeline(config.model, device, network_dtype(config.dtype, device))
+        pipeline = load_pipeline(config.model, "cpu", network_dtype(config.dtype, device))
         if device.startswith("cuda") and not pipeline.paints_alpha:
             channels_last(pipeline.unet)
         if config.compile and pipeline.unet._compiled_call_impl is None:
@@ -75,7 +76,7 @@ def load_pipeline(name: str, device: str, dtype: str = "float32") -> OrbitPipeli
         raise UserError(f"The orbit model in {folder} cannot be loaded: {reason}") from error
     _check_weights(pipeline, folder)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    return pipeline.to(device, silence_dtype_warnings=True)
 
 
 @contextmanager

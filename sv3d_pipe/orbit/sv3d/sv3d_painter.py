@@ -6,6 +6,7 @@ The constants are counted by ``benchmarks/orbit_memory.py`` on the full-size net
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -45,8 +46,13 @@ class SV3DPainter(Painter):
             raise UserError(
                 "low_vram needs the package accelerate; install it with `pip install accelerate`."
             )
-        room = room_for(self.pipeline, device) - (load.encode if with_gradient else 0)
-        return that_fit(candidates(offload, config.low_vram), load, room)
+        known = candidates(offload, config.low_vram)
+        if device == "mps":  # both halves together have more elements than it can number
+            known = tuple(plan for plan in known if not plan.together)
+        if with_gradient:  # frames are encoded one by one, and none is decoded
+            load = replace(load, decode=load.encode)
+            known = tuple(plan for plan in known if plan.chunk == 1 and not plan.tiled)
+        return that_fit(known, load, room_for(self.pipeline, device))
 
     def brief(self, config: OrbitConfig, plan: Plan, context: Context) -> None:
         dtype = str(self.pipeline.unet.dtype).removeprefix("torch.")

@@ -16,6 +16,7 @@ from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.config import NerfConfig, OrbitConfig
 from sv3d_pipe.dataset.invented.toys import procedural
 from sv3d_pipe.device import PeakMemory, resolve_device
+from sv3d_pipe.errors import UserError
 from sv3d_pipe.nerf.fit_field import fit_field
 from sv3d_pipe.orbit.paint import paint, prior_loader
 from sv3d_pipe.pictures import save_png
@@ -157,7 +158,7 @@ def test_a_prior_under_each_plan_asks_for_the_same(cuda, monkeypatch):
             clean = prior.denoise(latents.detach(), 1.0, azimuth_deg, elevation_deg, 1.5)
             (pull,) = torch.autograd.grad(latents, leaf, latents.detach() - clean)
             found.append(pull.cpu())
-        with pytest.raises(Exception, match="not enough"):
+        with pytest.raises(UserError, match="not enough"):
             load_prior()
     assert pipeline.unet.device.type == pipeline.vae.device.type == "cpu"
     for other in found[1:]:

@@ -9,7 +9,6 @@ from orbit_fakes import FormulaDenoiser, formula_pipeline, half_disc, vae_pipeli
 
 from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.config import OrbitConfig
-from sv3d_pipe.device import free_bytes, is_out_of_memory, network_dtype
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.orbit import memory_plan as plan_module
 from sv3d_pipe.orbit.memory_plan import Load, Plan, candidates, first_that_fits, that_fit
@@ -283,22 +282,6 @@ def test_a_plan_for_distillation_leaves_room_for_the_gradient_of_a_frame(monkeyp
     assert all(not plan.together for plan in painter.plans(config, "mps", 21))
 
 
-@pytest.mark.parametrize(
-    "wanted, device, fast, expected",
-    [
-        ("auto", "cuda:1", True, "float16"),
-        ("auto", "cpu", True, "bfloat16"),
-        ("auto", "cpu", False, "float32"),
-        ("auto", "mps", False, "float32"),
-        ("bfloat16", "cuda", True, "bfloat16"),
-        ("float32", "cpu", True, "float32"),
-    ],
-)
-def test_number_format(monkeypatch, wanted, device, fast, expected):
-    monkeypatch.setattr("sv3d_pipe.device.prefers_bfloat16", lambda device: fast)
-    assert network_dtype(wanted, device) == expected
-
-
 def test_compile_is_asked_for_once(monkeypatch):
     pipeline, compiled = vae_pipeline(), []
 
@@ -324,29 +307,3 @@ def test_channels_last_is_the_same_network(monkeypatch):
     assert pipeline.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     after = pipeline(half_disc(), generator=torch.Generator().manual_seed(0), **call).frames
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
-
-
-def test_free_memory():
-    assert 0 < free_bytes("cpu") < 2**50
-
-
-def test_free_memory_of_a_device_counts_what_the_allocator_holds_unused(monkeypatch):
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (1000, 9000))
-    monkeypatch.setattr("torch.cuda.memory_reserved", lambda device: 300)
-    monkeypatch.setattr("torch.cuda.memory_allocated", lambda device: 200)
-    assert free_bytes("cuda") == 1100
-
-
-@pytest.mark.parametrize(
-    "error, expected",
-    [
-        (torch.cuda.OutOfMemoryError("CUDA out of memory."), True),
-        (MemoryError(), True),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
-        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
-        (RuntimeError("shapes cannot be multiplied"), False),
-        (ValueError("out of memory"), False),
-    ],
-)
-def test_ways_of_running_out_of_memory(error, expected):
-    assert is_out_of_memory(error) == expected

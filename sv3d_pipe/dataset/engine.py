@@ -198,8 +198,9 @@ def _agree(data: DataSet) -> None:
         theirs = json.loads(path.read_text())
     except ValueError:
         raise UserError(f"{path} is damaged; delete the folder or choose another one with -o.") from None
+    usual = asdict(Shoot())  # what a data set was begun with that does not know of a setting
     for key, value in mine.items():
-        if theirs.get(key) != value:
+        if theirs.get(key, usual.get(key)) != value:
             known = {"format": "the version of img2mesh", "objects_sha256": "the list of objects"}
             before, now = (theirs.get(key), value) if key not in known else ("the old one", "another")
             raise UserError(

@@ -23,13 +23,15 @@ from sv3d_pipe.dataset.trajectories import (
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.render.lighting import Studio
-from sv3d_pipe.render.objects import Object, load_object
+from sv3d_pipe.render.objects import Object, load_object, stretched
 from sv3d_pipe.render.textures import dress, is_textured
 
 ONLY_BLENDER = (".fbx", ".blend", ".usd", ".usda", ".usdc", ".usdz")  # among the meshes, by suffix
 PIXELS_AT_ONCE = 8_000_000  # as floats, all views of a large orbit would fill the memory
 PHOTO_SIZE = 448  # side of photos; framing as prep does shrinks all but those of the deepest objects
-DRESS, ORBIT, LIGHT, BACKGROUND, PHOTOS = range(5)  # streams of random numbers; one does not disturb another
+DRESS, ORBIT, LIGHT, BACKGROUND, PHOTOS, STRETCH = range(
+    6
+)  # streams of random numbers; one does not disturb another
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ def photograph_object(obj: Object, job: Job, look: Shoot, blender: str | None = 
     textured = job.mesh is not None and is_textured(obj)
     if look.textures == "random" and not textured and job.mesh is not None:
         obj = dress(obj, _stream(job, DRESS))
+    if look.stretch > 1:
+        obj = stretched(obj, look.stretch, _stream(job, STRETCH))
     trajectory = draw_trajectory(look.orbit, look.views, _stream(job, ORBIT))
     radius = content_radius(obj, trajectory) if look.distance == "content" else sphere_radius(obj)
     studio = Studio.random(_stream(job, LIGHT)) if look.lighting == "random" else None

@@ -50,3 +50,10 @@ class Shoot:
         at_least=0,
         at_most=100,
     )
+    stretch: float = option(
+        1.0,
+        "Stretch every object along its axes at random, up to this factor between two of them; 1: as it is. More shapes "
+        "for training, whose proportions are no longer those of real things.",
+        at_least=1,
+        at_most=3,
+    )

@@ -26,8 +26,10 @@ from sv3d_pipe.finetune.monitor import copied_photo_db, decode, held_out, one_st
 from sv3d_pipe.finetune.phases import choose_trained
 from sv3d_pipe.finetune.precompute import EncodedViews, encode_orbits
 from sv3d_pipe.finetune.recipe import Recipe
+from sv3d_pipe.finetune.resident_views import ResidentExamples, ResidentViews, fits, readers
 from sv3d_pipe.finetune.trainer import Trainer
 from sv3d_pipe.orbit.denoising_pipeline import OrbitPipeline
+from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
 from sv3d_pipe.orbit.schedulers import euler_scheduler
 
 OVERFIT_GAIN_DB = 5.0  # by which one memorized object must beat the photo copied to all its views
@@ -49,6 +51,8 @@ def make_examples(
     """
     if pipeline.paints_alpha:
         codec = type(pipeline.vae).from_config(pipeline.vae.config)  # a copy that stays on the CPU
+        if pipeline.knows and fits(orbits, accelerator.device):
+            return _resident(orbits, codec, recipe, accelerator.device)
         if pipeline.knows:
             source = KnownViews(orbits, codec, recipe.frames, accelerator.device)
         else:
@@ -62,6 +66,15 @@ def make_examples(
         accelerator.wait_for_everyone()
         source = EncodedViews(encoded, len(orbits), pipeline.vae.config.scaling_factor)
     return Examples(source, recipe, in_order=not pipeline.paints_alpha)  # a video UNet
+
+
+def _resident(
+    orbits: Sequence[Any], codec: PixelCodec, recipe: Recipe, device: torch.device
+) -> ResidentExamples:
+    source = ResidentViews(codec, device, recipe.seed)
+    steps = iter(track(range(len(orbits)), "Reading the data set", transient=True))
+    source.add(orbits, recipe.frames, readers(), lambda: next(steps, None))
+    return ResidentExamples(source, recipe, in_order=False)
 
 
 def make_trainer(

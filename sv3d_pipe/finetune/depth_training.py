@@ -102,7 +102,7 @@ def look_at(
             )
         rng = np.random.default_rng((seed, i))
         photos = torch.stack([framed(v, rng) for views in (record.rgba, record.rgba.flip(2)) for v in views])
-        fine, whole = seen(photos.to(guesser.device))
+        fine, whole = (part.cpu() for part in seen(photos.to(guesser.device)))
         said = record.elevation_deg.repeat(2), record.depth.repeat(2)
         rows.append((fine, whole, *said))
         on_object()

@@ -40,6 +40,56 @@ class ExampleViews:
     mirrored: bool
 
 
+@dataclass(frozen=True)
+class Alteration:
+    """What is changed in all pictures of an example alike.
+
+    Attributes:
+        mirrored: left and right change places.
+        channels: which of red, green and blue each becomes.
+        gamma, gain: exponent and factor of the colors.
+    """
+
+    mirrored: bool
+    channels: tuple[int, ...]
+    gamma: float
+    gain: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Alteration:
+        mirrored = bool(rng.random() < 0.5)
+        channels = rng.permutation(3).tolist() if rng.random() < 0.5 else (0, 1, 2)
+        return cls(
+            mirrored, tuple(channels), float(np.exp(rng.normal(0, 0.25))), float(rng.uniform(0.8, 1.1))
+        )
+
+
+def altered(
+    rgba: torch.Tensor,  # [B, T, S, S, 4] uint8, straight alpha
+    changes: Sequence[Alteration],  # B of them
+    codec: PixelCodec,
+) -> torch.Tensor:  # [B, T, 4, s, s]
+    """The pictures of B examples as latents, the pictures of each changed in its own way."""
+    rgba = rgba.float() / 255
+    mirrored = _beside([c.mirrored for c in changes], rgba)
+    rgba = torch.where(mirrored, rgba.flip(3), rgba)
+    channels = _beside([c.channels for c in changes], rgba).expand(*rgba.shape[:-1], 3)
+    gamma, gain = (_beside([getattr(c, name) for c in changes], rgba) for name in ("gamma", "gain"))
+    rgb = rgba.gather(-1, channels).clamp(min=1e-4) ** gamma * gain
+    rgba = torch.cat([rgb.clamp(0, 1), rgba[..., 3:]], -1).flatten(0, 1)
+    return codec.encode(rgba.permute(0, 3, 1, 2)).unflatten(0, (len(changes), -1))
+
+
+def _beside(values: list, rgba: torch.Tensor) -> torch.Tensor:
+    """Numbers [B] or [B, 3] in the shape [B, 1, 1, 1, 1 or 3], on the device of pictures."""
+    tensor = torch.tensor(values).to(rgba.device, non_blocking=True)
+    return (
+        tensor.float().view(len(values), 1, 1, 1, -1)
+        if tensor.is_floating_point()
+        else tensor.view(len(values), 1, 1, 1, -1)
+    )
+
+
 class ExampleSource(Protocol):
     """Objects with views; angles in degrees, one float32 array [n] per object.
 
@@ -83,13 +133,10 @@ class PixelViews:
 
     def _altered(self, rgba: torch.Tensor, rng: np.random.Generator | None) -> tuple[torch.Tensor, bool]:
         """Pictures [T, S, S, 4] uint8 as latents, mirrored and recolored at random; and whether mirrored."""
-        rgba = rgba.float() / 255
-        mirrored = rng is not None and rng.random() < 0.5
-        if mirrored:
-            rgba = rgba.flip(2)
-        if rng is not None:
-            rgba = torch.cat([_recolor(rgba[..., :3], rng), rgba[..., 3:]], -1)
-        return self.codec.encode(rgba.permute(0, 3, 1, 2)), mirrored
+        if rng is None:
+            return self.codec.encode(rgba.permute(0, 3, 1, 2).float() / 255), False
+        change = Alteration.draw(rng)
+        return altered(rgba[None], [change], self.codec)[0], change.mirrored
 
 
 @dataclass(frozen=True)
@@ -110,7 +157,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         parts = (self.clean, self.photo, self.token, self.ids)
-        return Batch(*(None if part is None else part.to(device) for part in parts))
+        return Batch(*(None if part is None else part.to(device, non_blocking=True) for part in parts))
 
 
 class Examples:
@@ -144,12 +191,12 @@ class Examples:
 
     def batch(self, numbers: Sequence[int]) -> Batch:
         """The examples of these global numbers. Every ticket is drawn once before any comes again."""
-        rows = []
-        for number in numbers:
-            epoch, place = divmod(number, len(self.tickets))
-            rng = np.random.default_rng((self.recipe.seed, 1, number))
-            rows.append(self._example(int(self._order(epoch)[place]), rng, rng))
-        return _stack(rows)
+        return _stack([self._example(index, rng, rng) for index, rng in map(self.draw, numbers)])
+
+    def draw(self, number: int) -> tuple[int, np.random.Generator]:
+        """The object of an example, and what draws the rest of it."""
+        epoch, place = divmod(number, len(self.tickets))
+        return int(self._order(epoch)[place]), np.random.default_rng((self.recipe.seed, 1, number))
 
     def fixed(self, place: int) -> Batch:
         """One example of the object at a place among :attr:`objects` [1, T, ...], never altered: for validation."""
@@ -165,16 +212,11 @@ class Examples:
         photos = None if self.source.photos is None else self.source.photos[index]
         chosen = choose_views(azimuth, elevation, self.recipe.frames, self.in_order, rng, photos)
         views = self.source.views(index, chosen, alter)
-        azimuth = azimuth[chosen] - azimuth[chosen[-1]]
-        if views.mirrored:
-            azimuth = -azimuth
-        polar = np.radians(90 - elevation[chosen])
-        ids = np.stack([np.full_like(polar, COND_AUG), polar, np.radians(azimuth % 360)], -1)
+        ids = camera_ids(azimuth[chosen], elevation[chosen], views.mirrored)
         if views.mirrored and self.in_order:  # the mirrored camera goes the other way round
             turn = np.append(np.arange(len(ids) - 1)[::-1], len(ids) - 1)
-            views = ExampleViews(views.clean[turn], views.photo, views.token, True)
-            ids = ids[turn]
-        return views.clean, views.photo, views.token, torch.from_numpy(ids.astype(np.float32))
+            views, ids = ExampleViews(views.clean[turn], views.photo, views.token, True), ids[turn]
+        return views.clean, views.photo, views.token, torch.from_numpy(ids)
 
 
 class OneExample:
@@ -187,6 +229,15 @@ class OneExample:
         """As many copies as there are numbers."""
         parts = (self.example.clean, self.example.photo, self.example.token, self.example.ids)
         return Batch(*(None if x is None else torch.cat([x] * len(numbers)) for x in parts))
+
+
+def camera_ids(azimuth_deg: np.ndarray, elevation_deg: np.ndarray, mirrored: bool) -> np.ndarray:
+    """What a network is told of the cameras of an example, [T] each and the photo's last: see :class:`Batch`, [T, 3]."""
+    azimuth = azimuth_deg - azimuth_deg[-1]
+    if mirrored:
+        azimuth = -azimuth
+    polar = np.radians(90 - elevation_deg)
+    return np.stack([np.full_like(polar, COND_AUG), polar, np.radians(azimuth % 360)], -1).astype(np.float32)
 
 
 def choose_views(
@@ -223,12 +274,3 @@ def _stack(rows: list[tuple]) -> Batch:
     clean, photo, token, ids = zip(*rows)
     tokens = None if token[0] is None else torch.stack(token)
     return Batch(torch.stack(clean), torch.stack(photo), tokens, torch.stack(ids))
-
-
-def _recolor(rgb: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Shuffle the channels and bend brightness and contrast, the same for all frames."""
-    if rng.random() < 0.5:
-        rgb = rgb[..., rng.permutation(3).tolist()]
-    return (rgb.clamp(min=1e-4) ** float(np.exp(rng.normal(0, 0.25))) * float(rng.uniform(0.8, 1.1))).clamp(
-        0, 1
-    )

@@ -43,15 +43,30 @@ def framed(
     return F.interpolate(small, SIDE, mode="bicubic")[0]
 
 
+def check_photos(record: Any) -> None:
+    """Raise UserError with one sentence unless a record has photos."""
+    if not len(record.photos):
+        raise UserError(
+            f"The object {record.name} has no photos, which this model learns from; render the data set"
+            " with --photos 6."
+        )
+
+
+def as_frame(photo: torch.Tensor, codec: PixelCodec) -> torch.Tensor:
+    """A photo [P, P, 4] uint8 as the other frames are, [1, S, S, 4] uint8."""
+    latent = codec.encode(photo.permute(2, 0, 1)[None].float() / 255)
+    return (codec.decode(latent) * 255 + 0.5).byte().permute(0, 2, 3, 1)
+
+
 @torch.inference_mode()
 def seen(
     photos: torch.Tensor,  # [B, 4, SIDE, SIDE], on the device to work on
-) -> tuple[torch.Tensor, torch.Tensor]:  # [B, 120, 12, 12], [B, 1280] float16, on the CPU
+) -> tuple[torch.Tensor, torch.Tensor]:  # [B, 120, 12, 12], [B, 1280] float16, on that device
     """What the recognizer sees in photos, in the number format that suits the device."""
     half = prefers_bfloat16(str(photos.device))
     with torch.autocast(photos.device.type, torch.bfloat16) if half else nullcontext():
         fine, whole = look(photos)
-    return fine.half().cpu().contiguous(), whole.half().cpu()
+    return fine.half().contiguous(), whole.half()
 
 
 class KnownViews(PixelViews):
@@ -71,11 +86,7 @@ class KnownViews(PixelViews):
         self.device, self.photos = device, []
         for i in range(len(orbits)):
             photos, views = orbits[i].photos, len(self.azimuth_deg[i])
-            if not len(photos):
-                raise UserError(
-                    f"The object {orbits[i].name} has no photos, which this model learns from; render the data set"
-                    " with --photos 6."
-                )
+            check_photos(orbits[i])
             self.photos.append(np.arange(views, views + len(photos)))
             self.azimuth_deg[i] = np.append(self.azimuth_deg[i], np.asarray(photos.azimuth_deg, np.float32))
             self.elevation_deg[i] = np.append(
@@ -86,20 +97,15 @@ class KnownViews(PixelViews):
         record, number = self.orbits[index], int(chosen[-1] - self.photos[index][0])
         photo = record.photos[number]
         clean, mirrored = self._altered(
-            torch.cat([record.rgba[torch.from_numpy(chosen[:-1])], self._as_frame(photo)]), rng
+            torch.cat([record.rgba[torch.from_numpy(chosen[:-1])], as_frame(photo, self.codec)]), rng
         )
         azimuth = torch.from_numpy(self.azimuth_deg[index][chosen]).deg2rad()
         polar = torch.from_numpy(90 - self.elevation_deg[index][chosen]).deg2rad()
         clean = reframe(clean, frame_axes(polar, -azimuth if mirrored else azimuth))
         shown = framed(photo.flip(1) if mirrored else photo, rng)
         depth = record.photos.depth[number : number + 1].clamp(min=FLATTEST)
-        token = knowledge_token(*seen(shown[None].to(self.device)), depth)
+        token = knowledge_token(*seen(shown[None].to(self.device)), depth).cpu()
         return ExampleViews(clean, clean[-1], token[0], mirrored)
-
-    def _as_frame(self, photo: torch.Tensor) -> torch.Tensor:
-        """[1, S, S, 4] uint8, as the other frames are."""
-        latent = self.codec.encode(photo.permute(2, 0, 1)[None].float() / 255)
-        return (self.codec.decode(latent) * 255 + 0.5).byte().permute(0, 2, 3, 1)
 
     def take_units(self, units: Units) -> None:
         """Make the mean and spread of what is seen in some of the photos the units of features."""

@@ -32,24 +32,42 @@ class Noise:
     sees_photo: torch.Tensor
 
     def to(self, device: torch.device) -> Noise:
-        return Noise(self.sigma.to(device), self.unit.to(device), self.sees_photo.to(device))
+        parts = (self.sigma, self.unit, self.sees_photo)
+        return Noise(*(part.to(device, non_blocking=True) for part in parts))
 
 
 def draw_noise(
-    recipe: Recipe, draw_sigma: DrawSigma, numbers: Sequence[int], shape: tuple[int, ...]
+    recipe: Recipe,
+    draw_sigma: DrawSigma,
+    numbers: Sequence[int],
+    shape: tuple[int, ...],
+    device: torch.device = torch.device("cpu"),
 ) -> Noise:
-    """The noise of the examples with these global numbers, a function of (seed, number) alone.
+    """The noise of the examples with these global numbers, on the CPU a function of (seed, number) alone.
+
+    On another device, where the examples lie too, the normal noise of all is drawn there at once, by the seed and
+    the first number.
 
     Args:
         draw_sigma: gives the noise level [] of one example.
         shape: [T, 4, h, w] of one example's latents.
     """
-    rows = []
+    sigma, unit, sees_photo = [], [], []
     for number in numbers:
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_000_007 + number)
-        sees_photo = torch.rand((), generator=generator) >= recipe.drop_photo
-        rows.append((draw_sigma(generator), torch.randn(shape, generator=generator), sees_photo))
-    return Noise(*(torch.stack(parts) for parts in zip(*rows)))
+        generator = torch.Generator().manual_seed(_seed(recipe, number))
+        sees_photo.append(torch.rand((), generator=generator) >= recipe.drop_photo)
+        sigma.append(draw_sigma(generator))
+        if device.type == "cpu":
+            unit.append(torch.randn(shape, generator=generator))
+    if device.type == "cpu":
+        return Noise(torch.stack(sigma), torch.stack(unit), torch.stack(sees_photo))
+    generator = torch.Generator(device).manual_seed(_seed(recipe, numbers[0]))
+    unit = torch.randn((len(numbers), *shape), generator=generator, device=device)
+    return Noise(torch.stack(sigma), unit, torch.stack(sees_photo))
+
+
+def _seed(recipe: Recipe, number: int) -> int:
+    return recipe.seed * 1_000_000_007 + number
 
 
 def draw_sigma(recipe: Recipe, generator: torch.Generator) -> torch.Tensor:

@@ -17,24 +17,37 @@ MOST = 2.5  # largest enlargement: beyond it a photo of 64 pixels is a blur
 
 
 def reframe(
-    latents: torch.Tensor,  # [T, 4, S, S] of a PixelCodec, the photo last
-    axes: torch.Tensor,  # [T, 3, 3] of the cameras, see sv3d_pipe.orbit.mini.voxels.frame_axes
-) -> torch.Tensor:  # [T, 4, S, S]
-    """Move and scale the scene so that the object in the photo is centered and fills prep's share of the frame.
+    latents: torch.Tensor,  # [..., T, 4, S, S] of a PixelCodec, the photo last
+    axes: torch.Tensor,  # [..., T, 3, 3] of the cameras, see sv3d_pipe.orbit.mini.voxels.frame_axes
+) -> torch.Tensor:  # [..., T, 4, S, S]
+    """Move and scale each scene so that the object in its photo is centered and fills prep's share of the frame.
 
-    Perspective is left as it was: pictures are shifted as the object's middle is, and enlarged.
+    Perspective is left as it was: pictures are shifted as the object's middle is, and enlarged. Where nothing is to
+    be seen in the photo, all stays as it is.
     """
     size = latents.shape[-1]
-    row, column = (latents[-1, 3] / 2 + 0.5 > SEEN).nonzero(as_tuple=True)
-    if len(row) == 0:
-        return latents
-    low = torch.stack([column.min(), row.min()])
-    high = torch.stack([column.max(), row.max()]) + 1
+    shown = latents[..., -1, 3, :, :] / 2 + 0.5 > SEEN  # [..., S, S]
+    low, high = _box(shown)  # [..., 2] each
     middle = (low + high) / size - 1  # of the box in the photo, x right and y down, in half widths
-    scale = (PrepConfig().fill * size / (high - low).max()).clamp(max=MOST)
-    right, up = axes[:, 0], axes[:, 1]
-    moved = middle[0] * right[-1] - middle[1] * up[-1]  # in the photo's plane, at the object's distance
-    shift = torch.stack([right @ moved, -(up @ moved)], -1)  # [T, 2] as each camera sees it
-    zoom = torch.eye(2).expand(len(latents), 2, 2) / scale
-    grid = F.affine_grid(torch.cat([zoom, shift[..., None]], -1), latents.shape, align_corners=False)
-    return F.grid_sample(latents + 1, grid, align_corners=False) - 1  # what comes in from outside is empty
+    scale = PrepConfig().fill * size / (high - low).amax(-1).clamp(min=1)
+    empty = ~shown.any(-1).any(-1)
+    scale = torch.where(empty, 1.0, scale.clamp(max=MOST))  # [...]
+    middle = torch.where(empty[..., None], 0.0, middle)
+    right, up = axes[..., 0, :], axes[..., 1, :]  # [..., T, 3]
+    moved = middle[..., :1] * right[..., -1, :] - middle[..., 1:] * up[..., -1, :]  # at the object's distance
+    moved = moved[..., None, :]  # [..., 1, 3]
+    shift = torch.stack(
+        [(right * moved).sum(-1), -(up * moved).sum(-1)], -1
+    )  # [..., T, 2] as each camera sees it
+    zoom = torch.eye(2, device=axes.device) / scale[..., None, None, None]
+    theta = torch.cat([zoom.expand(*shift.shape, 2), shift[..., None]], -1).flatten(0, -3)  # [N, 2, 3]
+    flat = latents.flatten(0, -4)
+    grid = F.affine_grid(theta, flat.shape, align_corners=False)
+    framed = F.grid_sample(flat + 1, grid, align_corners=False) - 1  # what comes in from outside is empty
+    return torch.where(empty[..., None, None, None, None], latents, framed.view_as(latents))
+
+
+def _box(shown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """First column and row in which something of masks [..., S, S] is shown, and the ones after the last."""
+    lines = torch.stack([shown.any(-2), shown.any(-1)], -2).int()  # [..., 2, S]
+    return lines.argmax(-1), lines.shape[-1] - lines.flip(-1).argmax(-1)

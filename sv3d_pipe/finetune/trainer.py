@@ -138,7 +138,8 @@ class Trainer:
         first = step * self.recipe.batch + (part * world + rank) * count
         numbers = range(first, first + count)
         batch = self.examples.batch(numbers)
-        return batch, draw_noise(self.recipe, self.draw_sigma, numbers, tuple(batch.clean.shape[1:]))
+        shape, device = tuple(batch.clean.shape[1:]), batch.clean.device
+        return batch, draw_noise(self.recipe, self.draw_sigma, numbers, shape, device)
 
     def _set_rate(self) -> None:
         wave = 0.5 + 0.5 * math.cos(math.pi * self.share_spent)
@@ -163,9 +164,10 @@ class Trainer:
             optimizer.zero_grad()
         self.step += 1
         keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        averages, weights = list(self.average.values()), [p for _, p in self._trained()]
         with torch.no_grad():
-            for name, parameter in self._trained():
-                self.average[name].mul_(keep).add_(parameter, alpha=1 - keep)
+            torch._foreach_mul_(averages, keep)
+            torch._foreach_add_(averages, weights, alpha=1 - keep)
 
     def _trained(self):
         return ((name, p) for name, p in self.net.named_parameters() if p.requires_grad)

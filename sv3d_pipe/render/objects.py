@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,12 @@ def load_object(path: Path) -> Object:
     if not np.isfinite(corners).all() or np.ptp(corners, axis=0).max() == 0:
         raise UserError(f"The mesh {path} has no extent, or coordinates that are not numbers.")
     return from_trimesh(meshes[0]) if len(meshes) == 1 else _join(meshes)
+
+
+def stretched(obj: Object, most: float, rng: np.random.Generator) -> Object:
+    """An object drawn out along its axes, by factors whose logarithms are uniform and at most ln(most) apart."""
+    factors = np.exp(rng.uniform(0, np.log(most), 3))
+    return replace(obj, vertices=unit_box(obj.vertices * factors)[0].astype(np.float32))
 
 
 def from_trimesh(mesh: Any) -> Object:

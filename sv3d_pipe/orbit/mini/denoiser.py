@@ -44,6 +44,7 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
         size: side of the frames.
         grid: voxels per side of the volume; half and quarter of it carry most of the work.
         channels: width at ``grid`` and at ``grid / 2``.
+        mid_depth: convolution blocks at ``grid / 2`` before the transformer, and after it.
         width, depth, heads: transformer over the ``grid / 4`` voxels and the photo's tokens.
         ray_samples: samples along each rendered ray.
         knows: whether it is told of the photo's object, by tokens of
@@ -63,6 +64,7 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
         heads: int = 4,
         ray_samples: int = 32,
         knows: bool = False,
+        mid_depth: int = 2,
     ):
         super().__init__()
         fine, mid = channels
@@ -74,12 +76,12 @@ class VolumeDenoiser(ModelMixin, ConfigMixin):
         self.fine_in = VoxelBlock(fine, 128)
         self.to_mid = nn.Conv3d(fine, mid, 2, stride=2)
         self.from_frames = nn.Conv3d(mid, mid, 1)
-        self.mid_in = nn.ModuleList(VoxelBlock(mid, 128) for _ in range(2))
+        self.mid_in = nn.ModuleList(VoxelBlock(mid, 128) for _ in range(mid_depth))
         self.to_coarse = nn.Conv3d(mid, width, 2, stride=2)
         self.place = nn.Parameter(torch.randn((grid // 4) ** 3, width) * 0.02)
         self.blocks = nn.ModuleList(TokenBlock(width, heads, 128) for _ in range(depth))
         self.from_coarse = nn.Conv3d(width, mid, 1)
-        self.mid_out = nn.ModuleList(VoxelBlock(mid, 128) for _ in range(2))
+        self.mid_out = nn.ModuleList(VoxelBlock(mid, 128) for _ in range(mid_depth))
         self.from_mid = nn.Conv3d(mid, fine, 1)
         self.fine_out = VoxelBlock(fine, 128)
         self.leave = nn.Conv3d(fine, RENDERED + 1, 1)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Operation -> implementations, the fastest first.
 OPERATIONS = {
-    "hash grid": ("numba", "torch"),
+    "hash grid": ("numba", "gather", "torch"),
     "ray marching": ("numba", "torch"),
     "compositing": ("numba", "torch"),
     "volume rendering": ("numba", "torch"),
@@ -54,6 +54,7 @@ def _only_float32(dtypes: tuple[torch.dtype, ...]) -> bool:
 
 _RUNS = {
     "numba": lambda kind, dtypes: kind == "cpu" and _only_float32(dtypes),
+    "gather": lambda kind, dtypes: kind == "cuda" and _only_float32(dtypes),
     "kaolin": lambda kind, dtypes: kind == "cuda" and kaolin_march() is not None,
     "torch": lambda kind, dtypes: True,
 }

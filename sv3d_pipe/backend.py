@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 OPERATIONS = {
     "hash grid": ("numba", "gather", "torch"),
     "ray marching": ("numba", "torch"),
-    "compositing": ("numba", "torch"),
+    "compositing": ("numba", "sums", "torch"),
     "volume rendering": ("numba", "torch"),
     "marching tetrahedra": ("kaolin", "torch"),
 }
@@ -55,6 +55,7 @@ def _only_float32(dtypes: tuple[torch.dtype, ...]) -> bool:
 _RUNS = {
     "numba": lambda kind, dtypes: kind == "cpu" and _only_float32(dtypes),
     "gather": lambda kind, dtypes: kind == "cuda" and _only_float32(dtypes),
+    "sums": lambda kind, dtypes: kind == "cuda" and _only_float32(dtypes),
     "kaolin": lambda kind, dtypes: kind == "cuda" and kaolin_march() is not None,
     "torch": lambda kind, dtypes: True,
 }

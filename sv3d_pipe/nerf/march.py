@@ -79,6 +79,7 @@ def march_reference(
     grid = len(occupied)
     i, j, m = ((points + radius) * (0.5 / radius * grid)).long().clamp(0, grid - 1).unbind(-1)
     kept = occupied[i, j, m] & (middles < far[:, None])
-    ray_indices, _ = kept.nonzero(as_tuple=True)
+    ray_indices, k = kept.nonzero().unbind(1)  # the one place where the host learns how many there are
+    t_starts = t[ray_indices, k]
     starts = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.sum(1).cumsum(0)])
-    return Samples(ray_indices, t[kept], t[kept] + step, starts)
+    return Samples(ray_indices, t_starts, t_starts + step, starts)

@@ -72,9 +72,9 @@ class _Encode(torch.autograd.Function):
     def forward(ctx, points, table, levels):
         out = []
         for part in points.split(PART):
-            corners = _corners(part, levels)
-            blended = _look_up(table, corners[0]).mul_(_weights(corners[1])[..., None]).sum((0, 1, 2))
-            out.append(blended.flatten(1))  # [N, 2 L]
+            corners = rows, _, weights = _corners(part, levels)
+            blended = _look_up(table, rows).mul_(weights[..., None]).sum((0, 1, 2))  # [N, L, 2]
+            out.append(blended.flatten(1))
         ctx.levels = levels
         ctx.save_for_backward(points, table, *(corners if len(out) == 1 else ()))
         return torch.cat(out) if len(out) > 1 else out[0]
@@ -86,9 +86,9 @@ class _Encode(torch.autograd.Function):
         grad = grad.view(len(points), -1, table.shape[1])  # [N, L, 2]
         for_points, for_table = [], torch.zeros_like(table) if ctx.needs_input_grad[1] else None
         for part, incoming in zip(points.split(PART), grad.split(PART)):
-            rows, sides = kept or _corners(part, levels)
+            rows, sides, weights = kept or _corners(part, levels)
             if for_table is not None:
-                share = _weights(sides)[..., None] * incoming  # [2, 2, 2, N, L, 2]
+                share = weights[..., None] * incoming  # [2, 2, 2, N, L, 2]
                 for_table.index_add_(0, rows.flatten(), share.flatten(0, 4))
             if ctx.needs_input_grad[0]:
                 value = _look_up(table, rows).mul_(incoming).sum(-1)  # [2, 2, 2, N, L]
@@ -96,27 +96,26 @@ class _Encode(torch.autograd.Function):
         return torch.cat(for_points) if for_points else None, for_table, None
 
 
-def _corners(points: torch.Tensor, levels: Levels) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the cells around points [N, 3]: table rows [2, 2, 2, N, L], z first, and weights of both sides [2, 3, N, L]."""
+def _corners(points: torch.Tensor, levels: Levels) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of the cells around points [N, 3]: their corners, z first, and how much of each is in a point.
+
+    Returns:
+        table rows [2, 2, 2, N, L], weights of both sides along x, y, z [2, 3, N, L], and weights [2, 2, 2, N, L].
+    """
     scaled = points.T[..., None] * levels.resolutions  # [3, N, L]
     cell = torch.minimum(scaled.int(), levels.last)
     sides = torch.addcmul(levels.far, levels.sign, scaled.sub_(cell))
+    u, v, w = sides.unbind(1)  # [2, N, L] each
     x, y, z = torch.addcmul(levels.steps, cell, levels.strides).unbind(1)  # [2, N, L] each
     y, z = y[:, None], z[:, None, None]
     hashed = (x ^ (y ^ z)).bitwise_and_(levels.mask)
     rows = torch.where(levels.dense, x + (y + z), hashed).add_(levels.offsets)
-    return rows, sides
+    return rows, sides, u * (v[:, None] * w[:, None, None])
 
 
 def _look_up(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Entries [*rows, 2]; plain indexing would make int64 of the rows first."""
     return table.index_select(0, rows.flatten()).view(*rows.shape, -1)
-
-
-def _weights(sides: torch.Tensor) -> torch.Tensor:
-    """Trilinear weights [2, 2, 2, N, L] of the corners, z first, from those of both sides [2, 3, N, L]."""
-    x, y, z = sides.unbind(1)
-    return x * (y[:, None] * z[:, None, None])
 
 
 def _slopes(value: torch.Tensor, sides: torch.Tensor, levels: Levels) -> torch.Tensor:

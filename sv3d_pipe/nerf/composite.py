@@ -51,8 +51,7 @@ def composite_sums(
     sigma: torch.Tensor, rgb: torch.Tensor, samples: Samples
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The twin of :func:`composite` for GPUs: running sums in float64 across all rays, gradient by hand."""
-    drawn = _Sums.apply(sigma, rgb, samples)
-    return drawn[:, :3], drawn[:, 3]
+    return _Sums.apply(sigma, rgb, samples)
 
 
 class _Sums(torch.autograd.Function):
@@ -68,13 +67,13 @@ class _Sums(torch.autograd.Function):
         out = rgb.new_zeros(len(samples.starts) - 1, 4)
         out.index_add_(0, samples.ray_indices, torch.cat([weights * rgb, weights], 1))
         ctx.save_for_backward(rgb, lengths, samples.ray_indices, samples.starts, after, weights)
-        return out
+        return out[:, :3], out[:, 3]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx, grad_color, grad_alpha):
         rgb, lengths, ray_indices, starts, after, weights = ctx.saved_tensors
-        incoming = grad[ray_indices]  # [S, 4]
+        incoming = torch.cat([grad_color, grad_alpha[:, None]], 1)[ray_indices]  # [S, 4]
         value = (incoming[:, :3] * rgb).sum(1) + incoming[:, 3]
         until = (weights[:, 0] * value).double().cumsum(0)
         behind = until[starts[1:][ray_indices] - 1] - until

@@ -20,7 +20,7 @@ from sv3d_pipe.nerf.fusion import extract
 from sv3d_pipe.nerf.hollow import Hollow, find_hollow
 from sv3d_pipe.nerf.march import march
 from sv3d_pipe.nerf.occupancy import OccupancyGrid
-from sv3d_pipe.nerf.rays import Pictures, RayBatch, pictures
+from sv3d_pipe.nerf.rays import Pictures, draw, pictures
 from sv3d_pipe.nerf.stereo import find_depths
 from sv3d_pipe.pictures import decibels
 from sv3d_pipe.road.context import Checkpoint, Context, resume_generator
@@ -239,11 +239,9 @@ def _step(
 ) -> torch.Tensor | None:
     """One step on about ``config.samples`` samples. Returns the mean squared color error, None without samples."""
     n_rays = int(np.clip(config.samples / progress["samples_per_ray"], 64, MOST_RAYS))
-    batch = _draw(sets, n_rays, generator)
+    batch = draw(sets, n_rays, generator)
     noise = torch.rand(len(batch.rgba), 4, generator=generator, device=batch.rgba.device)
-    samples = march(
-        batch.origins, batch.directions, grid.occupied, grid.radius, grid.step, noise[:, 3].contiguous()
-    )
+    samples = march(batch.origins, batch.directions, grid.occupied, grid.radius, grid.step, noise[:, 3])
     progress["samples_per_ray"] = 0.9 * progress["samples_per_ray"] + 0.1 * max(len(samples) / n_rays, 0.5)
     if len(samples) == 0:
         return None
@@ -257,14 +255,3 @@ def _step(
     loss.backward()
     optimizer.step()
     return F.mse_loss(seen.detach(), wanted)
-
-
-def _draw(sets: list[tuple[Pictures, float]], count: int, generator: torch.Generator) -> RayBatch:
-    parts = [pool.draw(max(1, round(count * share)), generator) for pool, share in sets]
-    if len(parts) == 1:
-        return parts[0]
-    return RayBatch(
-        torch.cat([part.origins for part in parts]),
-        torch.cat([part.directions for part in parts]),
-        torch.cat([part.rgba for part in parts]),
-    )

@@ -58,29 +58,40 @@ class Pictures:
         x, y = pixel + 0.5
         return RayBatch(*self.cameras.rays(view, x, y, self.size), self.rgba.view(-1, 4)[chosen])
 
-    def draw(self, count: int, generator: torch.Generator) -> RayBatch:
-        """``count`` rays through random points of random chosen pixels."""
+    def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """``count`` rays through random points of random chosen pixels, for :func:`draw`.
+
+        Returns:
+            origins and directions [R, 3], the four pixels around each point [R, 2, 2, 4], y first, and where the
+            point lies between them [R, 2], x and y in [0, 1].
+        """
         device = self.rgba.device
         which = torch.randint(len(self.chosen), (count,), generator=generator, device=device)
         view, pixel = self._unravel(self.chosen[which])
         point = pixel + torch.rand(2, count, generator=generator, device=device)
-        return RayBatch(*self.cameras.rays(view, *point, self.size), self._bilinear(view, point))
+        return *self.cameras.rays(view, *point, self.size), *self._around(view, point)
 
     def _unravel(self, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Views [R], and pixels [2, R] as x and y, of flat indices [R]."""
         whole = flat // self._strides
         return whole[2], whole[:2] % self.size
 
-    def _bilinear(self, view: torch.Tensor, point: torch.Tensor) -> torch.Tensor:
-        """Targets [R, 4] at points [2, R], x and y in pixels, of views [R]."""
-        point = (point - 0.5).clamp(0, self.size - 1)
-        first = point.long().clamp(max=max(self.size - 2, 0))  # [2, R]
-        inside = point - first
-        after, before = inside[..., None, None], (1 - inside)[..., None, None]  # [2, R, 1, 1]
+    def _around(self, view: torch.Tensor, point: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        point = (point - 0.5).clamp(0, self.size - 1)  # [2, R]
+        first = point.long().clamp(max=max(self.size - 2, 0))
         corners = torch.add(first[0], first[1], alpha=self.size)[:, None] + self._corners  # [R, 4]
-        around = self.rgba.view(len(self.rgba), self.size**2, 4)[view[:, None], corners].view(-1, 2, 2, 4)
-        rows = around[:, :, 0] * before[0] + around[:, :, 1] * after[0]  # [R, 2, 4]
-        return rows[:, 0] * before[1, :, 0] + rows[:, 1] * after[1, :, 0]
+        around = self.rgba.view(len(self.rgba), self.size**2, 4)[view[:, None], corners]
+        return around.view(-1, 2, 2, 4), (point - first).T
+
+
+def draw(sets: list[tuple[Pictures, float]], count: int, generator: torch.Generator) -> RayBatch:
+    """About ``count`` rays, of each pictures their share, through random points of random chosen pixels."""
+    parts = [drawn.draw(max(1, round(count * share)), generator) for drawn, share in sets]
+    origins, directions, around, inside = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts))
+    after = inside[..., None, None]  # [R, 2, 1, 1]
+    before = 1 - after
+    rows = around[:, :, 0] * before[:, 0] + around[:, :, 1] * after[:, 0]  # [R, 2, 4]
+    return RayBatch(origins, directions, rows[:, 0] * before[:, 1, 0] + rows[:, 1] * after[:, 1, 0])
 
 
 def pictures(views: Views, photo_weight: float, device: str) -> list[tuple[Pictures, float]]:

@@ -1,7 +1,9 @@
 """A make-believe GPU: tensors that say ``cuda:N``, keep their numbers on the CPU and are as strict as CUDA's.
 
 Mixed devices, ``.numpy()`` and generators of another device raise; launches, waits and copied bytes are
-counted. It cannot know of missing kernels, races, or speed. Import it before the first backward pass of the
+counted. A launch is an operation of ATen: a foreach or fused one (Adam over all parameters) counts once, as CUDA
+runs it as one kernel over many tensors; ``nonzero``, ``cumsum`` or a mean loss count once too, but are two to four
+kernels there. It cannot know of missing kernels, races, or speed. Import it before the first backward pass of the
 process: PyTorch's autograd counts devices once.
 """
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 # Operation -> implementations, the fastest first.
 OPERATIONS = {
-    "hash grid": ("numba", "torch"),
+    "hash grid": ("numba", "gather", "torch"),
     "ray marching": ("numba", "torch"),
-    "compositing": ("numba", "torch"),
+    "compositing": ("numba", "sums", "torch"),
     "volume rendering": ("numba", "torch"),
     "marching tetrahedra": ("kaolin", "torch"),
 }
@@ -54,6 +54,8 @@ def _only_float32(dtypes: tuple[torch.dtype, ...]) -> bool:
 
 _RUNS = {
     "numba": lambda kind, dtypes: kind == "cpu" and _only_float32(dtypes),
+    "gather": lambda kind, dtypes: kind == "cuda" and _only_float32(dtypes),
+    "sums": lambda kind, dtypes: kind == "cuda" and _only_float32(dtypes),
     "kaolin": lambda kind, dtypes: kind == "cuda" and kaolin_march() is not None,
     "torch": lambda kind, dtypes: True,
 }

@@ -12,6 +12,7 @@ from toy_capture import Optics, cameras_around, poses, shoot, write
 
 from sv3d_pipe import Image2Mesh
 from sv3d_pipe.artifacts import Photo, Views
+from sv3d_pipe.backend import pick
 from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.config import NerfConfig, OrbitConfig
 from sv3d_pipe.dataset.invented.toys import procedural
@@ -106,6 +107,7 @@ def test_the_whole_road_with_mini_and_distillation(cuda, photo, tmp_path):
 
 def test_the_road_without_float64(monkeypatch, photo, tmp_path):
     monkeypatch.setattr("sv3d_pipe.nerf.composite.has_float64", lambda device: False)
+    monkeypatch.setattr("sv3d_pipe.geometry.raster.pick", lambda operation, device: pick(operation, "mps"))
     with make_believe_cuda(double=False):
         result = on("cuda", {"refine.lighting": True, "refine.sds": False})(photo, tmp_path)
     assert result.mesh.exists()

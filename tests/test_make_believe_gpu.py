@@ -1,4 +1,4 @@
-"""The tests of on_make_believe_gpu.py, in processes of their own."""
+"""The tests of on_make_believe_gpu.py and gpu_budgets_*.py, in processes of their own."""
 
 import subprocess
 import sys
@@ -13,5 +13,12 @@ ROADS, SV3D = "road or capture", "sv3d or prior"
 def test_a_part_of_them(part):
     file = Path(__file__).with_name("on_make_believe_gpu.py")
     command = [sys.executable, "-m", "pytest", "-n", "0", "--tb", "short", "-k", part, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=file.parents[1])
+    assert done.returncode == 0, done.stdout[-6000:]
+
+
+def test_the_budgets_of_refinement():
+    file = Path(__file__).with_name("gpu_budgets_refine.py")
+    command = [sys.executable, "-m", "pytest", "-n", "0", "--tb", "short", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=file.parents[1])
     assert done.returncode == 0, done.stdout[-6000:]

@@ -1,4 +1,4 @@
-"""Which triangle does each pixel see: a z-buffer on numba, its plain torch twin, interpolation.
+"""Which triangle does each pixel see: a z-buffer on numba or by boxes, their plain torch twin, interpolation.
 
 Used wherever a mesh is looked at: data rendering, refinement, baking, turntables, evaluation.
 """
@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from numba import njit, prange
 
+from sv3d_pipe.backend import pick
 from sv3d_pipe.cameras import Cameras
+from sv3d_pipe.geometry import _raster_boxes as boxes
 from sv3d_pipe.geometry.mesh_tensors import take_rows
 
 
@@ -41,9 +43,13 @@ def rasterize(vertices: torch.Tensor, faces: torch.Tensor, cameras: Cameras, siz
     Triangles that reach behind a camera are not drawn. Both faces of a triangle are drawn.
 
     Args:
-        vertices: [V, 3] world space, any device (computed on the CPU, returned there).
-        faces: [F, 3] integer.
+        vertices: [V, 3] world space, float32, any device: on CUDA it is done there, by boxes; else on the CPU.
+        faces: [F, 3] integer, on the same device.
     """
+    if pick("rasterization", vertices.device) == "boxes":
+        with torch.no_grad():
+            xy, depth = cameras.on(vertices.device).project(vertices, size)
+            return Raster(*boxes.zbuffer(xy, depth, faces.long(), size))
     points = vertices.detach().cpu().numpy().astype(np.float32)
     corners = np.ascontiguousarray(faces.cpu().numpy(), np.int64)
     xy, depth = cameras.project(points, size)  # [N, V, 2], [N, V]

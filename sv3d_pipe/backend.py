@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Operation -> implementations, the fastest first.
 OPERATIONS = {
-    "hash grid": ("numba", "torch"),
+    "hash grid": ("numba", "gather", "torch"),
     "ray marching": ("numba", "torch"),
     "compositing": ("numba", "torch"),
     "volume rendering": ("numba", "torch"),
@@ -41,5 +41,6 @@ def _only_float32(dtypes: tuple[torch.dtype, ...]) -> bool:
 
 _RUNS = {
     "numba": lambda kind, dtypes: kind == "cpu" and _only_float32(dtypes),
+    "gather": lambda kind, dtypes: kind == "cuda" and _only_float32(dtypes),
     "boxes": lambda kind, dtypes: kind == "cuda",  # MPS has no minimum of int64 by index
 }

@@ -10,7 +10,7 @@ from sv3d_pipe.doctor import _operations, examine
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_what_runs_anywhere_comes_last(operation):
     assert OPERATIONS[operation][-1] == ("numba" if operation == "rasterization" else "torch")
-    assert pick(operation, "mps") == OPERATIONS[operation][-1]
+    assert pick(operation, "mps") == pick(operation, "mps", torch.float64) == OPERATIONS[operation][-1]
 
 
 def test_numba_is_for_float32_on_the_cpu():
@@ -21,6 +21,11 @@ def test_numba_is_for_float32_on_the_cpu():
 
 def test_pictures_are_rasterized_by_boxes_on_cuda_alone():
     assert [pick("rasterization", d) for d in ("cuda:1", "cpu", "mps")] == ["boxes", "numba", "numba"]
+
+
+def test_the_hash_grid_gathers_float32_on_cuda():
+    assert pick("hash grid", "cuda:1", torch.float32, torch.float32) == "gather"
+    assert pick("hash grid", torch.device("cuda", 0), torch.float64, torch.float32) == "torch"
 
 
 def test_the_doctor_prints_what_would_be_picked(tmp_path):

@@ -6,6 +6,7 @@ import torch
 import trimesh
 
 from sv3d_pipe import Image2Mesh
+from sv3d_pipe.backend import pick
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.geometry._raster_boxes import zbuffer
 from sv3d_pipe.geometry.raster import Raster, rasterize
@@ -20,16 +21,23 @@ pytestmark = [
 
 
 def test_hash_grid():
-    layout = Layout.geometric(6, 14, 4, 100)
+    layout = Layout.geometric(12, 16, 16, 256)
     generator = torch.Generator().manual_seed(1)
-    points, table = torch.rand(700, 3, generator=generator), torch.randn(layout.rows, 2, generator=generator)
+    points, table = (
+        torch.rand(16384, 3, generator=generator),
+        torch.randn(layout.rows, 2, generator=generator),
+    )
+    upstream = torch.randn(16384, layout.width, generator=generator)
     results = []
     for device in ("cpu", "cuda"):
         inputs = points.to(device).requires_grad_(), table.to(device).requires_grad_()
+        assert pick("hash grid", device, torch.float32) == {"cpu": "numba", "cuda": "gather"}[device]
         out = encode(*inputs, layout)
-        results.append([t.cpu() for t in (out.detach(), *torch.autograd.grad(out.sum(), inputs))])
+        results.append(
+            [t.cpu() for t in (out.detach(), *torch.autograd.grad(out, inputs, upstream.to(device)))]
+        )
     for here, there in zip(*results):
-        torch.testing.assert_close(there, here, rtol=1e-4, atol=2e-3)
+        torch.testing.assert_close(there, here, rtol=1e-5, atol=1e-5 * here.abs().max().item())
 
 
 @pytest.mark.parametrize("subdivisions, size", [(2, 40), (5, 576), (6, 1152)])

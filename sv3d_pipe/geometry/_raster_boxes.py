@@ -25,9 +25,28 @@ def zbuffer(
         face_ids [N, size, size] int64, barycentrics [N, size, size, 3] and depth [N, size, size] float32, as in
         :class:`sv3d_pipe.geometry.raster.Raster`.
     """
-    n_cameras, n_faces = len(xy), len(faces)
-    nearest = torch.full((n_cameras * size * size,), NOTHING, dtype=torch.int64, device=xy.device)
-    if n_faces:
+    keys = _nearest(xy, depth, faces, size)
+    together = max(PIXELS // size**2, 1)
+    parts = [
+        _winners(*part, faces)
+        for part in zip(xy.split(together), depth.split(together), keys.split(together))
+    ]
+    return tuple(torch.cat(part) for part in zip(*parts))
+
+
+def face_ids(xy: torch.Tensor, depth: torch.Tensor, faces: torch.Tensor, size: int) -> torch.Tensor:
+    """The first of what :func:`zbuffer` returns."""
+    return _face_ids(_nearest(xy, depth, faces, size))
+
+
+def _face_ids(keys: torch.Tensor) -> torch.Tensor:
+    return torch.where(keys < NOTHING, keys & 0xFFFFFFFF, -1)
+
+
+def _nearest(xy: torch.Tensor, depth: torch.Tensor, faces: torch.Tensor, size: int) -> torch.Tensor:
+    """[N, size, size] int64 keys: the bits of the least depth, then the number of its triangle; else NOTHING."""
+    nearest = torch.full((len(xy) * size * size,), NOTHING, dtype=torch.int64, device=xy.device)
+    if len(faces):
         first, width, count = _boxes(xy, depth, faces, size)  # [N * F]
         ends = count.cumsum(0)
         total = int(ends[-1])  # the one wait
@@ -35,14 +54,9 @@ def zbuffer(
         corner = first[1] * size + first[0]  # [N * F] in its picture
         boxes = torch.stack([corner, width, ends - count])  # [3, N * F]
         for start in range(0, total, CANDIDATES):
-            _compare(planes, boxes, ends, n_faces, size, (start, min(start + CANDIDATES, total)), nearest)
-    nearest = nearest.view(n_cameras, size, size)
-    together = max(PIXELS // size**2, 1)
-    parts = [
-        _winners(*part, faces)
-        for part in zip(xy.split(together), depth.split(together), nearest.split(together))
-    ]
-    return tuple(torch.cat(part) for part in zip(*parts))
+            part = (start, min(start + CANDIDATES, total))
+            _compare(planes, boxes, ends, len(faces), size, part, nearest)
+    return nearest.view(len(xy), size, size)
 
 
 def _boxes(
@@ -107,12 +121,11 @@ def _compare(planes, boxes, ends, n_faces: int, size: int, part: tuple[int, int]
 
 
 def _winners(
-    xy: torch.Tensor, depth: torch.Tensor, nearest: torch.Tensor, faces: torch.Tensor
+    xy: torch.Tensor, depth: torch.Tensor, keys: torch.Tensor, faces: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """What :func:`zbuffer` returns, of the cameras of xy [n, V, 2], from their keys [n, S, S]."""
-    size = nearest.shape[-1]
-    seen = nearest < NOTHING
-    ids = torch.where(seen, nearest & 0xFFFFFFFF, -1)
+    size, ids = keys.shape[-1], _face_ids(keys)
+    seen = ids >= 0
     if not len(faces):
         return (
             ids,

@@ -1,10 +1,15 @@
 """The same numbers on a CUDA device as on the CPU. Run with ``pytest -m gpu``; skipped without a device."""
 
+import numpy as np
 import pytest
 import torch
+import trimesh
 
 from sv3d_pipe import Image2Mesh
 from sv3d_pipe.backend import pick
+from sv3d_pipe.cameras import orbit
+from sv3d_pipe.geometry._raster_boxes import zbuffer
+from sv3d_pipe.geometry.raster import Raster, rasterize
 from sv3d_pipe.nerf.hashgrid import Layout, encode
 from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
 from sv3d_pipe.road.report import make_reporter
@@ -35,6 +40,27 @@ def test_hash_grid():
         torch.testing.assert_close(there, here, rtol=1e-5, atol=1e-5 * here.abs().max().item())
 
 
+@pytest.mark.parametrize("subdivisions, size", [(2, 40), (5, 576), (6, 1152)])
+def test_rasterization(subdivisions, size):
+    """Boxes there, numba here: of the same projected corners, and each of its own."""
+    ball = trimesh.creation.icosphere(subdivisions=subdivisions, radius=0.5)
+    noise = np.random.default_rng(0).normal(0, 0.02 / 2**subdivisions, ball.vertices.shape)
+    vertices, faces = torch.tensor(ball.vertices + noise, dtype=torch.float32), torch.tensor(ball.faces)
+    cameras = orbit([0.0, 100.0, 250.0], [0.0, 30.0, -40.0])
+    here = rasterize(vertices, faces, cameras, size)
+    corners = (torch.from_numpy(a.astype(np.float32)).cuda() for a in cameras.project(vertices.numpy(), size))
+    there = Raster(*(t.cpu() for t in zbuffer(*corners, faces.cuda(), size)))
+    assert (there.covered != here.covered).sum() == 0
+    same = there.face_ids == here.face_ids
+    assert (~same).sum() <= 1e-5 * same.numel()  # depths that tie in float32
+    torch.testing.assert_close(there.barycentrics[same], here.barycentrics[same], atol=1e-5, rtol=0)
+    torch.testing.assert_close(there.depth[same], here.depth[same], atol=1e-5, rtol=0)
+    whole = rasterize(vertices.cuda(), faces.cuda(), cameras, size)
+    assert (whole.face_ids.cpu() != here.face_ids).float().mean() < 1e-4
+    close = whole.face_ids.cpu() == here.face_ids
+    torch.testing.assert_close(whole.depth.cpu()[close], here.depth[close], atol=1e-4, rtol=0)
+
+
 def test_denoiser():
     torch.manual_seed(0)
     model = VolumeDenoiser(size=32, grid=8, channels=(8, 16), width=32, depth=1).eval()
@@ -57,7 +83,6 @@ def _call(arguments):
 
 
 def test_the_whole_road(tmp_path, colored_cube):
-    from sv3d_pipe.cameras import orbit
     from sv3d_pipe.pictures import save_png
     from sv3d_pipe.render.draw import render_views
 

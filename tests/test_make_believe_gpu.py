@@ -1,4 +1,4 @@
-"""The tests of on_make_believe_gpu.py and of the budgets on that device, in processes of their own."""
+"""The tests of on_make_believe_gpu.py and gpu_budgets_*.py, in processes of their own."""
 
 import subprocess
 import sys
@@ -16,6 +16,10 @@ def test_a_part_of_them(part):
 
 def test_the_budgets_of_nerf():
     run("gpu_budgets_nerf.py")
+
+
+def test_the_budgets_of_refinement():
+    run("gpu_budgets_refine.py")
 
 
 def run(name: str, *options: str) -> None:

@@ -147,7 +147,7 @@ class _Fit:
             raise UserError(
                 "Refinement lost the surface; lower refine.learning_rate or raise refine.smooth_weight."
             )
-        topology = Topology.of(faces)
+        topology = Topology.of(faces, closed=True)
         loss, iou = self._picture_loss(vertices, faces, topology)
         config = self.config
         sdf = self.solid.sdf.view(self.solid.grid.shape)

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test goldens validate install lint mini clean
+.PHONY: demo test goldens validate install lint mini gpu clean
 
 demo: install  ## make a textured mesh from a photo, about two minutes
 	$(BIN)/img2mesh examples/bird.png --preset draft
@@ -44,6 +44,9 @@ mini: install  ## train the built-in model again from OBJECTS/train and OBJECTS/
 	$(BIN)/img2mesh render $(OBJECTS)/train --seed 2 --textures keep --lighting none -o data/photos/plain $(MINI_PHOTOS) --views 12
 	$(BIN)/img2mesh render $(OBJECTS)/val --seed 3 --textures keep --lighting none -o data/val-photos $(MINI_PHOTOS) --views 4
 	$(BIN)/img2mesh finetune-depth data/photos -o checkpoints/mini --validation data/val-photos
+
+gpu:  ## on a machine with a CUDA card: its tests and the table of performance; needs no .venv, only the dependencies
+	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py $(GPU)
 
 clean:
 	rm -rf .venv out data

@@ -200,16 +200,7 @@ def main(given: list[str] | None = None) -> None:
 
 def again(options: argparse.Namespace, rest: list[str], left: float) -> list[str]:
     """The command line for what remains, in a new process."""
-    line = [
-        "-o",
-        str(options.out),
-        "--seconds",
-        f"{left:.0f}",
-        "--tests-seconds",
-        "0",
-        "--device",
-        options.device,
-    ]
+    line = ["-o", str(options.out), "--seconds", f"{left:.0f}", "--device", options.device]
     return [*line, *["--tiny"] * options.tiny, "--only", *rest]
 
 

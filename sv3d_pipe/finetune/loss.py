@@ -41,7 +41,7 @@ def draw_noise(
     draw_sigma: DrawSigma,
     numbers: Sequence[int],
     shape: tuple[int, ...],
-    device: torch.device = torch.device("cpu"),
+    device: torch.device | str = "cpu",
 ) -> Noise:
     """The noise of the examples with these global numbers, on the CPU a function of (seed, number) alone.
 
@@ -52,14 +52,15 @@ def draw_noise(
         draw_sigma: gives the noise level [] of one example.
         shape: [T, 4, h, w] of one example's latents.
     """
+    on_cpu = torch.device(device).type == "cpu"
     sigma, unit, sees_photo = [], [], []
     for number in numbers:
         generator = torch.Generator().manual_seed(_seed(recipe, number))
         sees_photo.append(torch.rand((), generator=generator) >= recipe.drop_photo)
         sigma.append(draw_sigma(generator))
-        if device.type == "cpu":
+        if on_cpu:
             unit.append(torch.randn(shape, generator=generator))
-    if device.type == "cpu":
+    if on_cpu:
         return Noise(torch.stack(sigma), torch.stack(unit), torch.stack(sees_photo))
     generator = torch.Generator(device).manual_seed(_seed(recipe, numbers[0]))
     unit = torch.randn((len(numbers), *shape), generator=generator, device=device)

@@ -198,6 +198,7 @@ def main() -> None:
     train, held = options.data / "train", options.data / "held"
     sets = [options.data / "drawn" / name for name in LOOKS]
     drawing = [draw(meshes, data, scale, *LOOKS[data.name]) for meshes, data in zip((held, train), sets)]
+    torch.backends.cudnn.benchmark = True  # shapes never change
     pipeline = start_model("mini", "p", device, options.out)
     log(what="start", device=torch.cuda.get_device_name() if device == "cuda" else device, torch=torch.__version__,
         objects=len(list(train.glob("*.glb"))), held=len(list(held.glob("*.glb"))), processors=os.cpu_count())  # fmt: skip

@@ -36,9 +36,9 @@ class Distillation:
         self.sigmas = scheduler.sigmas.float()  # [student_steps + 1], the last is 0
         self.stride = max(1, round(recipe.teacher_steps / recipe.student_steps))
 
-    def draw_sigma(self, generator: torch.Generator) -> torch.Tensor:
-        """[] one of the noise levels from which the student steps."""
-        return self.sigmas[torch.randint(self.recipe.student_steps, (), generator=generator)]
+    def draw_sigma(self, generator: torch.Generator, shape: tuple[int, ...] = ()) -> torch.Tensor:
+        """Some of the noise levels from which the student steps."""
+        return self.sigmas[torch.randint(self.recipe.student_steps, shape, generator=generator)]
 
     def loss(self, unet: torch.nn.Module, batch: Batch, noise: Noise) -> torch.Tensor:
         """How far the student's step ends from the teacher's last of several."""

@@ -254,7 +254,7 @@ def choose_views(
         photos: views that serve only as the photo; None: any view from an ordinary height may.
     """
     if photos is not None:
-        views = np.setdiff1d(np.arange(len(azimuth_deg)), photos)
+        views = np.delete(np.arange(len(azimuth_deg)), photos)
         return np.append(rng.permutation(views)[: frames - 1], rng.choice(photos))
     low, high = PHOTO_ELEVATION_DEG
     candidates = np.flatnonzero((elevation_deg >= low) & (elevation_deg <= high))

@@ -14,7 +14,7 @@ from sv3d_pipe.orbit.conditioning import edm_scalings
 from sv3d_pipe.orbit.mini.denoiser import PURE_SIGMA
 
 PURE_NOISE = (30.0, PURE_SIGMA)  # noise levels at which nothing is left of the frames
-DrawSigma = Callable[[torch.Generator], torch.Tensor]
+DrawSigma = Callable[..., torch.Tensor]  # of a generator, and a shape if not []
 
 
 @dataclass(frozen=True)
@@ -45,38 +45,41 @@ def draw_noise(
 ) -> Noise:
     """The noise of the examples with these global numbers, on the CPU a function of (seed, number) alone.
 
-    On another device, where the examples lie too, the normal noise of all is drawn there at once, by the seed and
-    the first number.
+    On another device, where the examples lie too, that of all is drawn at once, by the seed and the first number.
 
     Args:
-        draw_sigma: gives the noise level [] of one example.
+        draw_sigma: gives noise levels.
         shape: [T, 4, h, w] of one example's latents.
     """
-    on_cpu = torch.device(device).type == "cpu"
-    sigma, unit, sees_photo = [], [], []
+    if torch.device(device).type != "cpu":
+        return _draw_together(recipe, draw_sigma, numbers, shape, device)
+    rows = []
     for number in numbers:
         generator = torch.Generator().manual_seed(_seed(recipe, number))
-        sees_photo.append(torch.rand((), generator=generator) >= recipe.drop_photo)
-        sigma.append(draw_sigma(generator))
-        if on_cpu:
-            unit.append(torch.randn(shape, generator=generator))
-    if on_cpu:
-        return Noise(torch.stack(sigma), torch.stack(unit), torch.stack(sees_photo))
-    generator = torch.Generator(device).manual_seed(_seed(recipe, numbers[0]))
-    unit = torch.randn((len(numbers), *shape), generator=generator, device=device)
-    return Noise(torch.stack(sigma), unit, torch.stack(sees_photo))
+        sees_photo = torch.rand((), generator=generator) >= recipe.drop_photo
+        rows.append((draw_sigma(generator), torch.randn(shape, generator=generator), sees_photo))
+    return Noise(*(torch.stack(parts) for parts in zip(*rows)))
+
+
+def _draw_together(recipe, draw_sigma, numbers, shape, device) -> Noise:
+    count, seed = len(numbers), _seed(recipe, numbers[0])
+    generator = torch.Generator().manual_seed(seed)
+    sees_photo = torch.rand(count, generator=generator) >= recipe.drop_photo
+    there = torch.Generator(device).manual_seed(seed)
+    unit = torch.randn((count, *shape), generator=there, device=device)
+    return Noise(draw_sigma(generator, (count,)), unit, sees_photo)
 
 
 def _seed(recipe: Recipe, number: int) -> int:
     return recipe.seed * 1_000_000_007 + number
 
 
-def draw_sigma(recipe: Recipe, generator: torch.Generator) -> torch.Tensor:
-    """[] noise level: ln sigma ~ N(p_mean, p_std^2), or log-uniform in PURE_NOISE for noise_share of all."""
-    usual = recipe.p_mean + recipe.p_std * torch.randn((), generator=generator)
+def draw_sigma(recipe: Recipe, generator: torch.Generator, shape: tuple[int, ...] = ()) -> torch.Tensor:
+    """Noise levels: ln sigma ~ N(p_mean, p_std^2), or log-uniform in PURE_NOISE for noise_share of all."""
+    usual = recipe.p_mean + recipe.p_std * torch.randn(shape, generator=generator)
     low, high = map(math.log, PURE_NOISE)
-    pure = low + (high - low) * torch.rand((), generator=generator)
-    chosen = torch.rand((), generator=generator) < recipe.noise_share
+    pure = low + (high - low) * torch.rand(shape, generator=generator)
+    chosen = torch.rand(shape, generator=generator) < recipe.noise_share
     return torch.where(chosen, pure, usual).exp()
 
 

@@ -1,17 +1,16 @@
 """A make-believe GPU: tensors that say ``cuda:N`` or ``mps:0``, keep their numbers on the CPU and are as strict as CUDA's.
 
-Mixed devices, ``.numpy()`` and generators of another device raise; launches, waits and copied bytes are
-counted. A launch is an operation of ATen: a foreach or fused one (Adam over all parameters) counts once, as CUDA
-runs it as one kernel over many tensors; ``nonzero``, ``cumsum`` or a mean loss count once too, but are two to four
-kernels there. It cannot know of missing kernels, races, or speed. Import it before the first backward pass of the
-process: PyTorch's autograd counts devices once.
+Mixed devices, ``.numpy()`` and generators of another device raise; launches, waits and copied bytes are counted. A
+launch is an operation of ATen: a foreach or fused one (Adam) counts once, as on CUDA, where it is one kernel over many
+tensors; so do ``nonzero``, ``cumsum`` and mean losses, which are two to four kernels there. It cannot know of missing
+kernels, races, or speed. Import it before the process's first backward pass: autograd counts devices once.
 """
 
 from __future__ import annotations
 
 import collections
 import types
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from unittest import mock
 
@@ -231,15 +230,14 @@ class FirstCard(TorchFunctionMode):
     """The device without a number is the first card; PyTorch would ask a driver."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        args, kwargs = args, kwargs or {}
-        if func is not torch.device:
-            args, kwargs = tree_map(self._numbered, (args, kwargs))
+        if func is torch.device:
+            return func(*args, **kwargs or {})
+        args, kwargs = tree_map(self._numbered, (args, kwargs or {}))
         return func(*args, **kwargs)
 
     def _numbered(self, value):
-        kind = Card.present.kind
-        known = isinstance(value, (str, torch.device)) and value in (kind, torch.device(kind))
-        return torch.device(kind, 0) if known else value
+        known = isinstance(value, (str, torch.device)) and str(value) == Card.present.kind
+        return torch.device(Card.present.kind, 0) if known else value
 
 
 def _scheduler_torch() -> types.SimpleNamespace:
@@ -291,13 +289,10 @@ def _there(kind: str, patches: list):
         mock.patch.object(euler, "torch", _scheduler_torch()),
         mock.patch.object(Card, "present", card),
     ]
-    for patch in patches:
-        patch.start()
-    torch._C._set_only_lift_cpu_tensors(True)
-    try:
+    with ExitStack() as stack:
+        for patch in patches:
+            stack.enter_context(patch)
+        torch._C._set_only_lift_cpu_tensors(True)
+        stack.callback(torch._C._set_only_lift_cpu_tensors, False)
         with card, FirstCard():
             yield card
-    finally:
-        torch._C._set_only_lift_cpu_tensors(False)
-        for patch in reversed(patches):
-            patch.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-CANDIDATES = 2**24  # looked at together: about 1.5 GB of memory
+CANDIDATES = 2**23  # looked at together: about 1.2 GB of memory
 PIXELS = 2**22  # given their barycentrics together: about 1 GB
 NOTHING = torch.iinfo(torch.int64).max
 # A pixel center so close to an edge, in barycentrics, belongs to both sides: float32 could give it to neither.

@@ -78,16 +78,20 @@ class Score:
     color_psnr_db: float
 
 
-def score(mesh: Mesh, views: Views, size: int) -> Score:
-    """Compare a mesh and its vertex colors with the views, both at `size` (a divisor of views.size)."""
+def score(mesh: Mesh, views: Views, size: int, device: str = "cpu") -> Score:
+    """Compare a mesh and its vertex colors with the views, both at `size` (a divisor of views.size).
+
+    Args:
+        device: where the mesh is drawn.
+    """
     fine = size * supersampling(size)
-    vertices, faces, rgb = (torch.from_numpy(a) for a in (mesh.vertices, mesh.faces, mesh.rgb))
+    vertices, faces, rgb = (torch.from_numpy(a).to(device) for a in (mesh.vertices, mesh.faces, mesh.rgb))
     seen = seen_at(views, size)
     smaller = larger = error = 0.0
     for n in range(len(views.cameras)):
         raster = rasterize(vertices, faces, views.cameras[n], fine)
         alpha = raster.covered.float()[0, ..., None]
-        sheet = torch.cat([interpolate(rgb, faces, raster)[0] * alpha, alpha], -1).numpy()
+        sheet = torch.cat([interpolate(rgb, faces, raster)[0] * alpha, alpha], -1).cpu().numpy()
         sheet = sheet.reshape(size, fine // size, size, fine // size, 4).mean((1, 3)) * seen[n, ..., None]
         target = shrink(views.rgba[n], size)
         smaller += np.minimum(sheet[..., 3], target[..., 3]).sum()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sv3d_pipe.errors import UserError
+
+STARTED = time.monotonic()  # of the script, in a script that imports this first
 
 
 def object_options(description: str, out: str) -> argparse.ArgumentParser:

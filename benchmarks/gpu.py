@@ -18,14 +18,14 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import sv3d_pipe  # noqa: F401  (before torch)
 
-BEGAN = time.monotonic()  # before what takes seconds to import
+# isort: split
+from command import STARTED, run  # before what takes seconds to import
 
 # isort: split
 import gpu_fit
@@ -33,7 +33,6 @@ import gpu_orbit
 import gpu_parity
 import numba
 import torch
-from command import run
 from gpu_watch import GB, Bench, Log
 from recon_stages import warm_up
 
@@ -185,7 +184,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 
 def main(given: list[str] | None = None) -> None:
     options = arguments(given)
-    log = Log(result_file(options.out, options.device), BEGAN)
+    log = Log(result_file(options.out, options.device), STARTED)
     timer = threading.Timer(options.seconds - log.seconds, stop, (log,))
     timer.daemon = True
     timer.start()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 OPERATIONS = {
     "hash grid": ("numba", "gather", "torch"),
     "ray marching": ("numba", "torch"),
-    "compositing": ("numba", "torch"),
+    "compositing": ("numba", "sums", "torch"),
     "volume rendering": ("numba", "torch"),
     "marching tetrahedra": ("torch",),
     "rasterization": ("boxes", "numba"),
@@ -42,5 +42,6 @@ def _only_float32(dtypes: tuple[torch.dtype, ...]) -> bool:
 _RUNS = {
     "numba": lambda kind, dtypes: kind == "cpu" and _only_float32(dtypes),
     "gather": lambda kind, dtypes: kind == "cuda" and _only_float32(dtypes),
+    "sums": lambda kind, dtypes: kind == "cuda" and _only_float32(dtypes),
     "boxes": lambda kind, dtypes: kind == "cuda",  # MPS has no minimum of int64 by index
 }

@@ -6,12 +6,21 @@ import torch
 import trimesh
 
 from sv3d_pipe import Image2Mesh
+from sv3d_pipe.artifacts import Views
 from sv3d_pipe.backend import pick
-from sv3d_pipe.cameras import orbit
+from sv3d_pipe.cameras import orbit, orbit_angles
+from sv3d_pipe.config import NerfConfig
+from sv3d_pipe.dataset.invented.toys import procedural
 from sv3d_pipe.geometry._raster_boxes import zbuffer
 from sv3d_pipe.geometry.raster import Raster, rasterize
+from sv3d_pipe.nerf.composite import composite
+from sv3d_pipe.nerf.fit_field import fit_field
 from sv3d_pipe.nerf.hashgrid import Layout, encode
+from sv3d_pipe.nerf.march import Samples
 from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
+from sv3d_pipe.pictures import save_png
+from sv3d_pipe.render.draw import Light, render_views
+from sv3d_pipe.road.context import Context
 from sv3d_pipe.road.report import make_reporter
 
 pytestmark = [
@@ -38,6 +47,36 @@ def test_hash_grid():
         )
     for here, there in zip(*results):
         torch.testing.assert_close(there, here, rtol=1e-5, atol=1e-5 * here.abs().max().item())
+
+
+def test_compositing():
+    generator = torch.Generator().manual_seed(2)
+    counts = torch.randint(0, 40, (500,), generator=generator)
+    ray_indices = torch.arange(500).repeat_interleave(counts)
+    starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+    t_starts = 0.01 * torch.arange(len(ray_indices))
+    sigma, rgb = (
+        60 * torch.rand(len(t_starts), generator=generator),
+        torch.rand(len(t_starts), 3, generator=generator),
+    )
+    results = []
+    for device in ("cpu", "cuda"):
+        samples = Samples(*(t.to(device) for t in (ray_indices, t_starts, t_starts + 0.01, starts)))
+        inputs = sigma.to(device).requires_grad_(), rgb.to(device).requires_grad_()
+        color, alpha = composite(*inputs, samples)
+        loss = (color**2).sum() + (alpha**3).sum()
+        results.append([t.detach().cpu() for t in (color, alpha, *torch.autograd.grad(loss, inputs))])
+    for here, there in zip(*results):
+        torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fit_is_as_good_as_on_the_cpu():
+    cameras = orbit(*orbit_angles("sine", 10.0))
+    views = Views(render_views(procedural(125), cameras, 64, Light((0.3, 0.8, 0.5), 0.6)), cameras)
+    config = NerfConfig(steps=200, samples=8192, levels=6, table_log2=12, finest=64, surface=32)
+    here, there = (fit_field(config, views, Context(device))[1] for device in ("cpu", "cuda"))
+    assert here["psnr_db"] > 20
+    assert there["psnr_db"] == pytest.approx(here["psnr_db"], abs=0.5)
 
 
 @pytest.mark.parametrize("subdivisions, size", [(2, 40), (5, 576), (6, 1152)])
@@ -83,9 +122,6 @@ def _call(arguments):
 
 
 def test_the_whole_road(tmp_path, colored_cube):
-    from sv3d_pipe.pictures import save_png
-    from sv3d_pipe.render.draw import render_views
-
     save_png(tmp_path / "cube.png", render_views(colored_cube, orbit([30.0], 20.0, 3.2), 256)[0])
     settings = {
         "nerf.steps": 100,

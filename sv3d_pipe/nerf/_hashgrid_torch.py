@@ -13,7 +13,9 @@ import torch
 
 from sv3d_pipe.nerf._hashgrid_numba import PRIME_Y, PRIME_Z
 
-PART = 2**17  # points at once: with 12 levels 50 MB for each number that their corners have
+PART = (
+    2**17
+)  # points at once: with 12 levels 50 MB for each number of their corners; more are found again for the gradient
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Levels:
         mask: [L] int32, rows of a hashed level minus 1.
         offsets: [L] int32 first row.
         dense: [L] bool.
+        far, sign: [2, 1, 1, 1] float32 1 and 0, -1 and 1: a side's weight is far + sign * position.
     """
 
     resolutions: torch.Tensor
@@ -39,6 +42,8 @@ class Levels:
     mask: torch.Tensor
     offsets: torch.Tensor
     dense: torch.Tensor
+    far: torch.Tensor
+    sign: torch.Tensor
 
     @classmethod
     def on(
@@ -53,6 +58,7 @@ class Levels:
             torch.from_numpy(resolutions).to(device, torch.float32),
             *(torch.from_numpy(numbers.astype(np.int32)).to(device) for numbers in whole),
             torch.from_numpy(dense).to(device),
+            *torch.tensor([[1.0, 0], [-1, 1]]).view(2, 2, 1, 1, 1).to(device),
         )
 
 
@@ -64,25 +70,25 @@ def encode(points: torch.Tensor, table: torch.Tensor, levels: Levels) -> torch.T
 class _Encode(torch.autograd.Function):
     @staticmethod
     def forward(ctx, points, table, levels):
-        ctx.save_for_backward(points, table)
-        ctx.levels = levels
         out = []
         for part in points.split(PART):
-            rows, sides = _corners(part, levels)
-            blended = _look_up(table, rows).mul_(_weights(sides)[..., None]).sum((0, 1, 2))  # [N, L, 2]
+            corners = rows, _, weights = _corners(part, levels)
+            blended = _look_up(table, rows).mul_(weights[..., None]).sum((0, 1, 2))  # [N, L, 2]
             out.append(blended.flatten(1))
+        ctx.levels = levels
+        ctx.save_for_backward(points, table, *(corners if len(out) == 1 else ()))
         return torch.cat(out) if len(out) > 1 else out[0]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        (points, table), levels = ctx.saved_tensors, ctx.levels
-        grad = grad.view(len(points), -1, table.shape[1])  # [N, L, 2]
+        (points, table, *kept), levels = ctx.saved_tensors, ctx.levels
+        grad = grad.reshape(len(points), len(levels.resolutions), table.shape[1])  # [N, L, 2]
         for_points, for_table = [], torch.zeros_like(table) if ctx.needs_input_grad[1] else None
         for part, incoming in zip(points.split(PART), grad.split(PART)):
-            rows, sides = _corners(part, levels)
+            rows, sides, weights = kept or _corners(part, levels)
             if for_table is not None:
-                share = _weights(sides)[..., None] * incoming  # [2, 2, 2, N, L, 2]
+                share = weights[..., None] * incoming  # [2, 2, 2, N, L, 2]
                 for_table.index_add_(0, rows.flatten(), share.flatten(0, 4))
             if ctx.needs_input_grad[0]:
                 value = _look_up(table, rows).mul_(incoming).sum(-1)  # [2, 2, 2, N, L]
@@ -90,27 +96,26 @@ class _Encode(torch.autograd.Function):
         return torch.cat(for_points) if for_points else None, for_table, None
 
 
-def _corners(points: torch.Tensor, levels: Levels) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the cells around points [N, 3]: table rows [2, 2, 2, N, L], z first, and weights of both sides [2, 3, N, L]."""
+def _corners(points: torch.Tensor, levels: Levels) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of the cells around points [N, 3]: their corners, z first, and how much of each is in a point.
+
+    Returns:
+        table rows [2, 2, 2, N, L], weights of both sides along x, y, z [2, 3, N, L], and weights [2, 2, 2, N, L].
+    """
     scaled = points.T[..., None] * levels.resolutions  # [3, N, L]
     cell = torch.minimum(scaled.int(), levels.last)
-    inside = scaled.sub_(cell)
-    x, y, z = (cell * levels.strides + levels.steps).unbind(1)  # [2, N, L] each
+    sides = torch.addcmul(levels.far, levels.sign, scaled.sub_(cell))
+    u, v, w = sides.unbind(1)  # [2, N, L] each
+    x, y, z = torch.addcmul(levels.steps, cell, levels.strides).unbind(1)  # [2, N, L] each
     y, z = y[:, None], z[:, None, None]
     hashed = (x ^ (y ^ z)).bitwise_and_(levels.mask)
     rows = torch.where(levels.dense, x + (y + z), hashed).add_(levels.offsets)
-    return rows, torch.stack([1 - inside, inside])
+    return rows, sides, u * (v[:, None] * w[:, None, None])
 
 
 def _look_up(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Entries [*rows, 2]; plain indexing would make int64 of the rows first."""
-    return table.index_select(0, rows.flatten()).view(*rows.shape, -1)
-
-
-def _weights(sides: torch.Tensor) -> torch.Tensor:
-    """Trilinear weights [2, 2, 2, N, L] of the corners, z first, from those of both sides [2, 3, N, L]."""
-    x, y, z = sides.unbind(1)
-    return x * (y[:, None] * z[:, None, None])
+    return table.index_select(0, rows.flatten()).view(*rows.shape, table.shape[1])
 
 
 def _slopes(value: torch.Tensor, sides: torch.Tensor, levels: Levels) -> torch.Tensor:

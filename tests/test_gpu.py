@@ -49,27 +49,6 @@ def test_hash_grid():
         torch.testing.assert_close(there, here, rtol=1e-5, atol=1e-5 * here.abs().max().item())
 
 
-@pytest.mark.parametrize("subdivisions, size", [(2, 40), (5, 576), (6, 1152)])
-def test_rasterization(subdivisions, size):
-    """Boxes there, numba here: of the same projected corners, and each of its own."""
-    ball = trimesh.creation.icosphere(subdivisions=subdivisions, radius=0.5)
-    noise = np.random.default_rng(0).normal(0, 0.02 / 2**subdivisions, ball.vertices.shape)
-    vertices, faces = torch.tensor(ball.vertices + noise, dtype=torch.float32), torch.tensor(ball.faces)
-    cameras = orbit([0.0, 100.0, 250.0], [0.0, 30.0, -40.0])
-    here = rasterize(vertices, faces, cameras, size)
-    corners = (torch.from_numpy(a.astype(np.float32)).cuda() for a in cameras.project(vertices.numpy(), size))
-    there = Raster(*(t.cpu() for t in zbuffer(*corners, faces.cuda(), size)))
-    assert (there.covered != here.covered).sum() == 0
-    same = there.face_ids == here.face_ids
-    assert (~same).sum() <= 1e-5 * same.numel()  # depths that tie in float32
-    torch.testing.assert_close(there.barycentrics[same], here.barycentrics[same], atol=1e-5, rtol=0)
-    torch.testing.assert_close(there.depth[same], here.depth[same], atol=1e-5, rtol=0)
-    whole = rasterize(vertices.cuda(), faces.cuda(), cameras, size)
-    assert (whole.face_ids.cpu() != here.face_ids).float().mean() < 1e-4
-    close = whole.face_ids.cpu() == here.face_ids
-    torch.testing.assert_close(whole.depth.cpu()[close], here.depth[close], atol=1e-4, rtol=0)
-
-
 def test_compositing():
     generator = torch.Generator().manual_seed(2)
     counts = torch.randint(0, 40, (500,), generator=generator)
@@ -98,6 +77,27 @@ def test_a_fit_is_as_good_as_on_the_cpu():
     here, there = (fit_field(config, views, Context(device))[1] for device in ("cpu", "cuda"))
     assert here["psnr_db"] > 20
     assert there["psnr_db"] == pytest.approx(here["psnr_db"], abs=0.5)
+
+
+@pytest.mark.parametrize("subdivisions, size", [(2, 40), (5, 576), (6, 1152)])
+def test_rasterization(subdivisions, size):
+    """Boxes there, numba here: of the same projected corners, and each of its own."""
+    ball = trimesh.creation.icosphere(subdivisions=subdivisions, radius=0.5)
+    noise = np.random.default_rng(0).normal(0, 0.02 / 2**subdivisions, ball.vertices.shape)
+    vertices, faces = torch.tensor(ball.vertices + noise, dtype=torch.float32), torch.tensor(ball.faces)
+    cameras = orbit([0.0, 100.0, 250.0], [0.0, 30.0, -40.0])
+    here = rasterize(vertices, faces, cameras, size)
+    corners = (torch.from_numpy(a.astype(np.float32)).cuda() for a in cameras.project(vertices.numpy(), size))
+    there = Raster(*(t.cpu() for t in zbuffer(*corners, faces.cuda(), size)))
+    assert (there.covered != here.covered).sum() == 0
+    same = there.face_ids == here.face_ids
+    assert (~same).sum() <= 1e-5 * same.numel()  # depths that tie in float32
+    torch.testing.assert_close(there.barycentrics[same], here.barycentrics[same], atol=1e-5, rtol=0)
+    torch.testing.assert_close(there.depth[same], here.depth[same], atol=1e-5, rtol=0)
+    whole = rasterize(vertices.cuda(), faces.cuda(), cameras, size)
+    assert (whole.face_ids.cpu() != here.face_ids).float().mean() < 1e-4
+    close = whole.face_ids.cpu() == here.face_ids
+    torch.testing.assert_close(whole.depth.cpu()[close], here.depth[close], atol=1e-4, rtol=0)
 
 
 def test_denoiser():

@@ -1,4 +1,4 @@
-"""The tests of on_make_believe_gpu.py and gpu_budgets_*.py, in processes of their own."""
+"""The tests of on_make_believe_gpu.py and of the budgets on that device, in processes of their own."""
 
 import subprocess
 import sys

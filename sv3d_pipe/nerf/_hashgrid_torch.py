@@ -83,7 +83,7 @@ class _Encode(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         (points, table, *kept), levels = ctx.saved_tensors, ctx.levels
-        grad = grad.view(len(points), -1, table.shape[1])  # [N, L, 2]
+        grad = grad.reshape(len(points), len(levels.resolutions), table.shape[1])  # [N, L, 2]
         for_points, for_table = [], torch.zeros_like(table) if ctx.needs_input_grad[1] else None
         for part, incoming in zip(points.split(PART), grad.split(PART)):
             rows, sides, weights = kept or _corners(part, levels)
@@ -115,7 +115,7 @@ def _corners(points: torch.Tensor, levels: Levels) -> tuple[torch.Tensor, torch.
 
 def _look_up(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Entries [*rows, 2]; plain indexing would make int64 of the rows first."""
-    return table.index_select(0, rows.flatten()).view(*rows.shape, -1)
+    return table.index_select(0, rows.flatten()).view(*rows.shape, table.shape[1])
 
 
 def _slopes(value: torch.Tensor, sides: torch.Tensor, levels: Levels) -> torch.Tensor:

@@ -120,7 +120,7 @@ class _Encode(torch.autograd.Function):
     def backward(ctx, grad):
         points, table = (tensor.detach().numpy() for tensor in ctx.saved_tensors)
         layout = ctx.layout
-        grad = grad.contiguous().view(len(points), -1, FEATURES).numpy()
+        grad = grad.contiguous().view(len(points), len(layout.resolutions), FEATURES).numpy()
         where = (layout.resolutions, layout.offsets, layout.dense)
         for_points = for_table = None
         if ctx.needs_input_grad[0]:
@@ -128,7 +128,9 @@ class _Encode(torch.autograd.Function):
             kernels.point_gradient(points, table, grad, *where, for_points.numpy())
         if ctx.needs_input_grad[1]:
             for_table = torch.zeros(table.shape)
-            kernels.table_gradient(points, grad, _shared_out(len(grad[0])), *where, for_table.numpy())
+            kernels.table_gradient(
+                points, grad, _shared_out(len(layout.resolutions)), *where, for_table.numpy()
+            )
         return for_points, for_table, None
 
 

@@ -49,6 +49,16 @@ def test_values_and_gradients_match_the_reference(
         torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5 * slow.abs().max().item())
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_no_points_at_all(implementation):
+    layout = Layout.geometric(2, 6, 3, 7)
+    table = torch.ones(layout.rows, 2).requires_grad_()
+    out = IMPLEMENTATIONS[implementation](torch.zeros(0, 3), table, layout)
+    assert out.shape == (0, layout.width)
+    out.sum().backward()
+    assert not table.grad.any()
+
+
 @pytest.mark.parametrize("wanted", [(True, False), (False, True)])
 def test_a_gradient_that_nobody_wants_is_not_computed(wanted):
     layout = Layout.geometric(2, 6, 3, 7)

@@ -54,6 +54,17 @@ def test_three_samples_by_hand():
 
 
 @pytest.mark.parametrize("function", [composite, composite_sums])
+def test_rays_without_samples_are_empty(function):
+    none = torch.zeros(0)
+    sigma = none.clone().requires_grad_()
+    samples = Samples(none.long(), none, none, torch.zeros(4, dtype=torch.int64))
+    color, alpha = function(sigma, torch.zeros(0, 3), samples)
+    assert color.shape == (3, 3) and alpha.shape == (3,) and not color.any() and not alpha.any()
+    (color.sum() + alpha.sum()).backward()
+    assert len(sigma.grad) == 0
+
+
+@pytest.mark.parametrize("function", [composite, composite_sums])
 def test_composite_matches_reference(function):
     generator = torch.Generator().manual_seed(1)
     origins, directions = _rays(200, generator)

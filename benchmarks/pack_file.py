@@ -33,7 +33,7 @@ class Grain:
 
     position_bits: int = 13
     uv_bits: int = 12
-    texture: int = 256
+    texture: int = 320
     quality: int = 85
 
 

@@ -76,16 +76,39 @@ def to_grid(vertices: np.ndarray, faces: np.ndarray, corner_uv: np.ndarray, grai
     return GridMesh(faces, place_of, points[first_place], uv[first_vertex])
 
 
-def picture_bytes(rgb: np.ndarray, grain: Grain) -> bytes:
-    """A texture [H, W, 3] uint8 as WebP, without loss and in its own size if it is a palette."""
+def picture_bytes(rgb: np.ndarray, corner_uv: np.ndarray, grain: Grain) -> bytes:
+    """A texture [H, W, 3] uint8 as WebP, without loss and in its own size if it is a palette.
+
+    Args:
+        corner_uv: [F, 3, 2], v up, where triangles look at it.
+    """
     exact = _webp(rgb, lossless=True, quality=50, method=3)
     if len(exact) <= PALETTE_BYTES:
         return exact
-    scale = grain.texture / max(rgb.shape[:2])
+    rgb, scale = spread(rgb, corner_uv), grain.texture / max(rgb.shape[:2])
     if scale < 1:
         height, width = (max(1, round(scale * side)) for side in rgb.shape[:2])
         rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     return _webp(rgb, quality=grain.quality, method=5)
+
+
+def spread(rgb: np.ndarray, corner_uv: np.ndarray) -> np.ndarray:
+    """A texture whose unseen texels have the color of the nearest seen one: shrinking then mixes in nothing else.
+
+    One that repeats, so that coordinates lie outside [0, 1], stays as it is.
+    """
+    if corner_uv.min() < 0 or corner_uv.max() > 1:
+        return rgb
+    height, width = rgb.shape[:2]
+    down = np.stack([corner_uv[..., 0], 1 - corner_uv[..., 1]], -1)  # [F, 3, 2]
+    corners = np.round((down * (width, height) - 0.5) * 16).astype(np.int32)  # texels, 4 bits of fraction
+    unseen = np.ones((height, width), np.uint8)
+    for triangle in corners:
+        cv2.fillConvexPoly(unseen, triangle, 0, shift=4)
+    _, nearest = cv2.distanceTransformWithLabels(unseen, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    colors = np.zeros((nearest.max() + 1, 3), np.uint8)
+    colors[nearest[unseen == 0]] = rgb[unseen == 0]
+    return colors[nearest]
 
 
 def _webp(rgb: np.ndarray, **how) -> bytes:
@@ -103,7 +126,7 @@ def pack_object(path: Path, grain: Grain) -> tuple[Told, bytes]:
     mesh = to_grid(obj.vertices, obj.faces, obj.corner_uv, grain)
     if not len(mesh.faces):
         raise UserError(f"{path} has no triangle with an area; remove it.")
-    return tell(mesh), picture_bytes((obj.texture * 255 + 0.5).astype(np.uint8), grain)
+    return tell(mesh), picture_bytes((obj.texture * 255 + 0.5).astype(np.uint8), obj.corner_uv, grain)
 
 
 def pack(folder: Path, out: Path, grain: Grain, limit_mib: float, workers: int) -> dict[str, int]:

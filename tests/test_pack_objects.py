@@ -136,6 +136,15 @@ def test_triangles_without_area_are_dropped_and_the_end_of_a_texture_does_not_wr
     np.testing.assert_array_equal(mesh.uv[mesh.faces[0]].max(0), [15, 15])
 
 
+def test_what_is_not_seen_of_a_texture_takes_the_nearest_color(bench):
+    rgb = RNG.integers(0, 256, (32, 64, 3), np.uint8)
+    left_half = np.float32([[[0, 0], [0.5, 0], [0, 1]], [[0.5, 0], [0.5, 1], [0, 1]]])
+    spread = bench.objects.spread(rgb, left_half)
+    np.testing.assert_array_equal(spread[:, :32], rgb[:, :32])
+    np.testing.assert_array_equal(spread[:, 34:], np.broadcast_to(spread[:, 33:34], (32, 30, 3)))
+    np.testing.assert_array_equal(bench.objects.spread(rgb, left_half * 3), rgb)
+
+
 def test_families_are_held_out_whole_and_few(bench):
     held_out = bench.objects.held_out
     names = [f"{kind}_{thing}" for kind in "abcdefghij" for thing in ("apple", "bed", "cat", "door")]

@@ -2,15 +2,18 @@
 
     python benchmarks/gpu_mini.py DATA -o OUT --seconds 420
 
-DATA holds meshes that `pack_objects.py unpack` wrote, in DATA/train and DATA/held. They are drawn by all processors
-while nothing else needs them; the finished pictures lie on the device. The present mini gets more blocks, as many as the
-time allows, which at first change nothing, and is trained in all its weights; then the network that guesses depths
-is trained anew on the same photos. OUT receives the model, what was measured every minute, and what took how long.
+DATA holds meshes that `pack_objects.py unpack` wrote, in DATA/training and DATA/held_out; of the latter only those that
+the present mini never saw are used, to measure on. They are drawn by all processors; the finished pictures lie on the
+device. The present mini gets more blocks, as many as the time allows, which at first change nothing, and is trained in
+all its weights; then the network that guesses depths is trained anew on the same photos. OUT receives the model, after
+every minute, and run.jsonl: what was measured, and what took how long.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import functools
 import json
 import os
 import subprocess
@@ -33,6 +36,7 @@ from sv3d_pipe.finetune.recipe import Recipe
 from sv3d_pipe.finetune.resident_views import ResidentExamples, ResidentViews, readers
 from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
 from sv3d_pipe.orbit.mini.depth_guess import DepthGuesser
+from sv3d_pipe.orbit.store.find import find_model
 
 VIEWS = ("--orbit", "random", "--distance", "sphere")
 LOOKS = {  # data sets in the order in which they are drawn
@@ -45,7 +49,7 @@ SIZES = ((12, 4), (8, 3), (4, 2))  # blocks of the transformer and of convolutio
 ENOUGH = 250_000  # examples that a size must be able to see in the time
 RATED = 6  # steps from which its speed is told
 AT_THE_END = 45.0  # seconds for the depth network and for saving
-VALIDATION = 4.0  # seconds every minute
+VALIDATION = 7.0  # seconds every minute, saving included
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Scale:
     batch: int = 64
     sizes: tuple[tuple[int, int], ...] = SIZES
     enough: int = ENOUGH
-    depth_steps: int = 3000
+    depth_steps: int = 2000
     precision: str = "bfloat16"
 
 
@@ -107,6 +111,13 @@ def deepened(net: VolumeDenoiser, depth: int, mid_depth: int) -> VolumeDenoiser:
     return grown.train()
 
 
+@functools.cache
+def trained_on() -> set[str]:
+    """Names of the objects that the present mini was trained on."""
+    with (find_model("mini") / "TRAINING_DATA.csv").open() as file:
+        return {row["id"] for row in csv.DictReader(file)}
+
+
 def _silence(*layers: nn.Module) -> None:
     for layer in layers:
         nn.init.zeros_(layer.weight)
@@ -140,10 +151,10 @@ def _wait(device: torch.device) -> None:
 
 
 class Growing:
-    """Validation after every minute, and more data as soon as it is drawn."""
+    """After every minute: the model is saved and measured, and more data are added as soon as they are drawn."""
 
-    def __init__(self, trainer, monitor: Monitor, coming: list[Path], log: Log):
-        self.trainer, self.monitor, self.coming, self.log = trainer, monitor, coming, log
+    def __init__(self, trainer, monitor: Monitor, coming: list[Path], out: Path, log: Log):
+        self.trainer, self.monitor, self.coming, self.out, self.log = trainer, monitor, coming, out, log
         self.reader: threading.Thread | None = None
 
     def __call__(self, step: int) -> dict[str, float]:
@@ -156,6 +167,7 @@ class Growing:
             add = (OrbitSet(self.coming.pop(0)), self.trainer.recipe.frames, readers())
             self.reader = threading.Thread(target=examples.source.add, args=add, daemon=True)
             self.reader.start()
+        save_model(self.monitor.pipeline, self.trainer.net.state_dict(), self.out)
         return self.monitor(step)
 
 
@@ -195,7 +207,10 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     log = Log(options.out / "run.jsonl", began)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    train, held = options.data / "train", options.data / "held"
+    train, held = options.data / "training", options.data / "held_out"
+    for path in held.glob("*.glb"):
+        if path.stem in trained_on():
+            path.unlink()
     sets = [options.data / "drawn" / name for name in LOOKS]
     drawing = [draw(meshes, data, scale, *LOOKS[data.name]) for meshes, data in zip((held, train), sets)]
     torch.backends.cudnn.benchmark = True  # shapes never change
@@ -234,7 +249,7 @@ def main() -> None:
     trainer = make_trainer(pipeline, examples, recipe, options.out / "training", accelerator)
     (options.out / "training").mkdir(exist_ok=True)
     judged = held_out(ResidentExamples(unseen, recipe, in_order=False), accelerator.device)
-    growing = Growing(trainer, Monitor(pipeline, judged, 1, None), sets[2:], log)
+    growing = Growing(trainer, Monitor(pipeline, judged, 1, None), sets[2:], options.out / "mini", log)
     with trainer.averaged():
         log(what="before", **growing.monitor(0))
     trainer.run(lambda row: log(**row), growing)

@@ -13,7 +13,8 @@ PYTHON=${PYTHON:-python3}
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 "$PYTHON" benchmarks/pack_objects.py unpack "$pack" -o "$work"
 echo "unpacked after $SECONDS s"
-"$PYTHON" benchmarks/gpu_mini.py "$work" -o "$work/out" --seconds $((seconds - SECONDS)) "$@"
+timeout $((seconds - SECONDS)) "$PYTHON" benchmarks/gpu_mini.py "$work" -o "$work/out" --seconds $((seconds - SECONDS - 15)) "$@" ||
+    echo "ended early; the model is that of the last minute"
 cp "$work/out/run.jsonl" "$out/"
 tar -C "$work/out" -cf - mini | split -b 15m - "$out/mini.tar."
 ls -l "$out"

@@ -102,11 +102,24 @@ class Cameras:
         return xy, depth
 
     def on(self, device: str | torch.device) -> CameraTensors:
-        """The same cameras for work in torch on a device."""
+        """The same cameras for work in torch on a device; copied there once."""
         import torch
 
-        matrices = (torch.from_numpy(matrix).to(device) for matrix in (self.c2w, self.w2c))
-        return CameraTensors(*matrices, self.fov_deg)
+        there = self.__dict__.setdefault("there", {})  # device -> CameraTensors
+        if str(device) not in there:
+            matrices = (
+                torch.from_numpy(matrix).to(device, non_blocking=True) for matrix in (self.c2w, self.w2c)
+            )
+            there[str(device)] = CameraTensors(*matrices, self.fov_deg)
+        return there[str(device)]
+
+    def followed_by(self, other: Cameras) -> Cameras:
+        """These cameras and then the others, of the same field of view."""
+        if other.fov_deg != self.fov_deg:
+            raise ValueError(f"fields of view differ: {self.fov_deg} and {other.fov_deg} degrees")
+        joined = Cameras(np.concatenate([self.c2w, other.c2w]), self.fov_deg)
+        joined.__dict__["w2c"] = np.concatenate([self.w2c, other.w2c])
+        return joined
 
     @property
     def visible_radius(self) -> float:

@@ -165,9 +165,11 @@ def _stages(device: str) -> dict[str, str]:
 
 def _operations(device: str) -> dict[str, str]:
     """The implementation of each operation for this device."""
-    return {name: f"{pick(name, device)} on {device}" for name in OPERATIONS} | {
-        name: f"{words} on the CPU" for name, words in ON_THE_CPU.items()
-    }
+    picked = {name: pick(name, device) for name in OPERATIONS}
+    return {
+        name: f"{words} on {'the CPU' if words == 'numba' and device != 'cpu' else device}"
+        for name, words in picked.items()
+    } | {name: f"{words} on the CPU" for name, words in ON_THE_CPU.items()}
 
 
 def _model() -> tuple[dict[str, str], list[str]]:

@@ -1,15 +1,16 @@
-"""A make-believe GPU: tensors that say ``cuda:N``, keep their numbers on the CPU and are as strict as CUDA's.
+"""A make-believe GPU: tensors that say ``cuda:N`` or ``mps:0``, keep their numbers on the CPU and are as strict as CUDA's.
 
-Mixed devices, ``.numpy()`` and generators of another device raise; launches, waits and copied bytes are
-counted. It cannot know of missing kernels, races, or speed. Import it before the first backward pass of the
-process: PyTorch's autograd counts devices once.
+Mixed devices, ``.numpy()`` and generators of another device raise; launches, waits and copied bytes are counted. A
+launch is an operation of ATen: a foreach or fused one (Adam) counts once, as on CUDA, where it is one kernel over many
+tensors; so do ``nonzero``, ``cumsum`` and mean losses, which are two to four kernels there. It cannot know of missing
+kernels, races, or speed. Import it before the process's first backward pass: autograd counts devices once.
 """
 
 from __future__ import annotations
 
 import collections
 import types
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from unittest import mock
 
@@ -55,15 +56,16 @@ class OnCard(torch.Tensor):
     def __repr__(self, **_) -> str:
         return f"OnCard({self.numbers!r}, card={self.card})"
 
-    device = property(lambda self: torch.device("cuda", self.card))
-    is_cuda = property(lambda self: True)
+    device = property(lambda self: torch.device(Card.present.kind, self.card))
+    is_cuda = property(lambda self: Card.present.kind == "cuda")
+    is_mps = property(lambda self: Card.present.kind == "mps")
     is_cpu = is_meta = property(lambda self: False)
 
     def get_device(self) -> int:
         return self.card
 
     def numpy(self, *_, **__):
-        raise TypeError("can't convert cuda device type tensor to numpy. Use Tensor.cpu() first.")
+        raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() first.")
 
     __array__ = numpy
 
@@ -82,8 +84,8 @@ class CardGenerator(torch.Generator):
 
     def __init__(self, device="cpu"):
         self.place = torch.device(device)
-        if self.place.type == "cuda" and self.place.index is None:
-            self.place = torch.device("cuda", 0)
+        if self.place.type != "cpu" and self.place.index is None:
+            self.place = torch.device(self.place.type, 0)
         self.places[self._cdata] = self.place
 
     @property
@@ -106,11 +108,11 @@ class Card(TorchDispatchMode):
     """The device while it is there; also what was counted on it.
 
     Attributes:
-        double: whether it knows float64; Apple's does not.
+        kind: what it calls itself, "cuda" or "mps".
         launches, waits: how often, by operation. copied: bytes between host and device, by direction.
     """
 
-    double: bool = True
+    kind: str = "cuda"
     launches: collections.Counter = field(default_factory=collections.Counter)
     waits: collections.Counter = field(default_factory=collections.Counter)
     copied: collections.Counter = field(default_factory=collections.Counter)
@@ -138,7 +140,7 @@ class Card(TorchDispatchMode):
             known = CardGenerator.places.get(generator._cdata, torch.device("cpu"))
             if known != place:
                 raise RuntimeError(f"Expected a {place} generator but found one of {known} in {name}")
-        if not there and place.type != "cuda":
+        if not there and place.type != self.kind:
             return func(*args, **kwargs)
         if name == "_to_copy":
             return self._to_copy(func, args[0], kwargs, place)
@@ -155,7 +157,7 @@ class Card(TorchDispatchMode):
         }
         args, plain = tree_map_only(OnCard, lambda tensor: tensor.numbers, (args, plain))
         out = func(*args, **plain)
-        if name == "_local_scalar_dense" or place.type != "cuda":
+        if name == "_local_scalar_dense" or place.type != self.kind:
             return out
         known = {id(tensor.numbers): tensor for tensor in there}  # in-place work gives back what it was given
         return tree_map_only(
@@ -170,12 +172,14 @@ class Card(TorchDispatchMode):
         if asked is None and not there:
             return torch.device("cpu")
         if asked is None or asked.type == BACKEND.type:
-            return torch.device("cuda", self.last)
-        return torch.device("cuda", asked.index or 0) if asked.type == "cuda" else asked
+            return torch.device(self.kind, self.last)
+        return torch.device(self.kind, asked.index or 0) if asked.type == self.kind else asked
 
     def _wrap(self, real: torch.Tensor, card: int) -> OnCard:
-        if real.dtype == torch.float64 and not self.double:
-            raise TypeError("Cannot convert a tensor to float64 dtype as this device doesn't support it.")
+        if real.dtype == torch.float64 and self.kind == "mps":
+            raise TypeError(
+                "Cannot convert a tensor to a MPS Tensor as the MPS framework doesn't support float64."
+            )
         return OnCard(real, card)
 
     def _to_copy(self, func, source: torch.Tensor, kwargs: dict, place: torch.device):
@@ -184,12 +188,12 @@ class Card(TorchDispatchMode):
         out = func(real, **options)
         before = source.device
         if before.type != place.type:
-            self.copied["to the card" if place.type == "cuda" else "to the host"] += real.nbytes
-            if place.type != "cuda":
+            self.copied["to the card" if place.type == self.kind else "to the host"] += real.nbytes
+            if place.type != self.kind:
                 self.waits["to the host"] += 1
         else:
             self.launches["_to_copy"] += 1
-        return self._wrap(out, place.index) if place.type == "cuda" else out
+        return self._wrap(out, place.index) if place.type == self.kind else out
 
     def _copy(self, func, target: torch.Tensor, source: torch.Tensor, *rest):
         pair = [t.numbers if isinstance(t, OnCard) else t for t in (target, source)]
@@ -223,23 +227,17 @@ class Card(TorchDispatchMode):
 
 
 class FirstCard(TorchFunctionMode):
-    """``cuda`` without a number is the first card; PyTorch would ask a driver."""
+    """The device without a number is the first card; PyTorch would ask a driver."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        args, kwargs = args, kwargs or {}
-        if func is not torch.device:
-            args, kwargs = tree_map(self._numbered, (args, kwargs))
+        if func is torch.device:
+            return func(*args, **kwargs or {})
+        args, kwargs = tree_map(self._numbered, (args, kwargs or {}))
         return func(*args, **kwargs)
 
     def _numbered(self, value):
-        known = (
-            value == "cuda"
-            if isinstance(value, str)
-            else value == torch.device("cuda")
-            if isinstance(value, torch.device)
-            else False
-        )
-        return torch.device("cuda", 0) if known else value
+        known = isinstance(value, (str, torch.device)) and str(value) == Card.present.kind
+        return torch.device(Card.present.kind, 0) if known else value
 
 
 def _scheduler_torch() -> types.SimpleNamespace:
@@ -257,18 +255,9 @@ def _scheduler_torch() -> types.SimpleNamespace:
     )
 
 
-@contextmanager
-def make_believe_cuda(double: bool = True):
-    """The device is there, as ``cuda:0`` and ``cuda:1``, inside the ``with`` block.
-
-    Args:
-        double: False forbids float64 on it.
-    Yields:
-        Card: what is counted.
-    """
-    import diffusers.schedulers.scheduling_euler_discrete as euler
-
-    card, begun = Card(double), []
+def make_believe_cuda():
+    """CUDA is there, as ``cuda:0`` and ``cuda:1``, inside the ``with`` block; yields the :class:`Card`."""
+    begun = []
 
     def reset_peak(device=None) -> None:
         if not begun:
@@ -282,19 +271,28 @@ def make_believe_cuda(double: bool = True):
         "memory_allocated": lambda *_: 0, "get_device_capability": lambda *_: (9, 0),
         "get_device_name": lambda *_: "make-believe", "empty_cache": lambda: None, "synchronize": lambda *_: None,
     }  # fmt: skip
-    patches = [mock.patch.object(torch.cuda, name, answer) for name, answer in answers.items()]
+    return _there("cuda", [mock.patch.object(torch.cuda, name, answer) for name, answer in answers.items()])
+
+
+def make_believe_mps():
+    """One of Apple's is there, as ``mps:0``, without float64, inside the ``with`` block; yields the :class:`Card`."""
+    return _there("mps", [mock.patch.object(torch.backends.mps, "is_available", lambda: True)])
+
+
+@contextmanager
+def _there(kind: str, patches: list):
+    import diffusers.schedulers.scheduling_euler_discrete as euler
+
+    card = Card(kind)
     patches += [
         mock.patch.object(torch, "Generator", CardGenerator),
         mock.patch.object(euler, "torch", _scheduler_torch()),
         mock.patch.object(Card, "present", card),
     ]
-    for patch in patches:
-        patch.start()
-    torch._C._set_only_lift_cpu_tensors(True)
-    try:
+    with ExitStack() as stack:
+        for patch in patches:
+            stack.enter_context(patch)
+        torch._C._set_only_lift_cpu_tensors(True)
+        stack.callback(torch._C._set_only_lift_cpu_tensors, False)
         with card, FirstCard():
             yield card
-    finally:
-        torch._C._set_only_lift_cpu_tensors(False)
-        for patch in reversed(patches):
-            patch.stop()

@@ -1,4 +1,4 @@
-"""Everything that works on a GPU works on a make-believe one: right devices, right generators, no float64 for MPS.
+"""Everything that works on a GPU works on a make-believe one, CUDA's or Apple's: right devices, right generators.
 
 Run by test_make_believe_gpu.py in processes of their own: PyTorch knows the device for good once it is imported.
 """
@@ -6,7 +6,7 @@ Run by test_make_believe_gpu.py in processes of their own: PyTorch knows the dev
 import numpy as np
 import pytest
 import torch
-from make_believe import make_believe_cuda
+from make_believe import make_believe_cuda, make_believe_mps
 from orbit_fakes import half_disc, vae_pipeline
 from toy_capture import Optics, cameras_around, poses, shoot, write
 
@@ -84,9 +84,15 @@ def test_gradients_flow_on_it(cuda):
     assert x.grad.device == torch.device("cuda:1") and x.grad.cpu().tolist() == [0, 2, 4, 6]
 
 
-def test_float64_can_be_forbidden():
-    with make_believe_cuda(double=False), pytest.raises(TypeError, match="float64"):
-        torch.ones(3, device="cuda").double()
+def test_mps_has_its_own_name_and_no_float64():
+    with make_believe_mps() as card:
+        there = torch.ones(3, device="mps")
+        assert there.device == torch.device("mps:0") and there.is_mps and not there.is_cuda
+        assert resolve_device("mps") == "mps" and card.launches.total() == 1
+        with pytest.raises(TypeError, match="float64"):
+            there.double()
+        with pytest.raises(RuntimeError, match="same device"):
+            there + torch.ones(3)
 
 
 def test_a_numbered_device_is_begun_before_its_memory_is_measured(cuda):
@@ -104,11 +110,13 @@ def test_the_whole_road_with_mini_and_distillation(cuda, photo, tmp_path):
     assert result.mesh.exists() and cuda.copied["to the card"] > 0
 
 
-def test_the_road_without_float64(monkeypatch, photo, tmp_path):
-    monkeypatch.setattr("sv3d_pipe.nerf.composite.has_float64", lambda device: False)
-    with make_believe_cuda(double=False):
-        result = on("cuda", {"refine.lighting": True, "refine.sds": False})(photo, tmp_path)
-    assert result.mesh.exists()
+def test_the_whole_road_on_mps(photo, tmp_path):
+    with make_believe_mps() as card:
+        result = on("mps", {"refine.lighting": True})(photo, tmp_path)
+    records = {run.record.stage: run.record for run in result.stages}
+    assert {record.device for record in records.values()} == {"mps"}
+    assert records["refine"].metrics["sds_steps"] == 1 and records["refine"].metrics["mask_iou"] > 0.9
+    assert result.mesh.exists() and card.copied["to the card"] > 0
 
 
 def test_a_capture(cuda, tmp_path):
@@ -126,21 +134,37 @@ def test_a_capture(cuda, tmp_path):
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_sv3d_paints_as_on_the_cpu_and_leaves_the_device(cuda, monkeypatch, dtype, solver, low_vram):
     monkeypatch.setattr("sv3d_pipe.orbit.memory_plan.give_back", lambda device: None)
+    there, here = (painted(monkeypatch, device, dtype, solver, low_vram)[0] for device in ("cuda:1", "cpu"))
+    np.testing.assert_allclose(there, here, atol=2e-2 if dtype == "float16" else 1e-4)
+
+
+def test_sv3d_paints_on_mps_as_on_the_cpu_its_halves_apart(monkeypatch):
+    here, together = painted(monkeypatch, "cpu")
+    with make_believe_mps():
+        there, apart = painted(monkeypatch, "mps")
+    assert (together, apart) == (2, 1)
+    np.testing.assert_allclose(there, here, atol=1e-4)
+
+
+def painted(
+    monkeypatch, device: str, dtype="float32", solver="euler", low_vram=False
+) -> tuple[np.ndarray, int]:
+    """The orbit of a tiny SV3D on a device, and how many halves of guidance its network was given at once."""
     config = OrbitConfig(
         model="tiny", steps=2, guidance=2.5, dtype=dtype, solver=solver, size=32, low_vram=low_vram,
         azimuths="90,180,360",
     )  # fmt: skip
-
-    def painted(device: str):
-        pipeline = vae_pipeline(pose=True)
-        pipeline.unet.to(getattr(torch, dtype))
-        with monkeypatch.context() as patch:
-            patch.setattr("sv3d_pipe.orbit.store.load.load_pipeline", lambda name, device, dtype: pipeline)
-            views, _ = paint(config, Photo(half_disc(32)), Context(device))
-        assert {p.device.type for m in (pipeline.unet, pipeline.vae) for p in m.parameters()} == {"cpu"}
-        return views.rgba
-
-    np.testing.assert_allclose(painted("cuda:1"), painted("cpu"), atol=2e-2 if dtype == "float16" else 1e-4)
+    pipeline = vae_pipeline(pose=True)
+    pipeline.unet.to(getattr(torch, dtype))
+    halves = []
+    pipeline.unet.register_forward_pre_hook(
+        lambda _, args, kwargs: halves.append(len((args or [*kwargs.values()])[0])), with_kwargs=True
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("sv3d_pipe.orbit.store.load.load_pipeline", lambda name, device, dtype: pipeline)
+        views, _ = paint(config, Photo(half_disc(32)), Context(device))
+    assert {p.device.type for m in (pipeline.unet, pipeline.vae) for p in m.parameters()} == {"cpu"}
+    return views.rgba, max(halves)
 
 
 def test_a_prior_under_each_plan_asks_for_the_same(cuda, monkeypatch):

@@ -3,16 +3,14 @@
 import pytest
 import torch
 
-from sv3d_pipe import backend
 from sv3d_pipe.backend import OPERATIONS, pick
-from sv3d_pipe.doctor import examine
+from sv3d_pipe.doctor import _operations, examine
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_the_reference_runs_anywhere_and_comes_last(operation, monkeypatch):
-    monkeypatch.setattr(backend, "kaolin_march", lambda: None)
-    assert OPERATIONS[operation][-1] == "torch"
-    assert {pick(operation, device) for device in ("cuda", "cuda:1", "mps")} == {"torch"}
+def test_what_runs_anywhere_comes_last(operation):
+    assert OPERATIONS[operation][-1] == ("numba" if operation == "rasterization" else "torch")
+    assert pick(operation, "mps") == pick(operation, "mps", torch.float64) == OPERATIONS[operation][-1]
 
 
 def test_numba_is_for_float32_on_the_cpu():
@@ -21,10 +19,13 @@ def test_numba_is_for_float32_on_the_cpu():
     assert pick("ray marching", torch.device("cuda", 0)) == "torch"
 
 
-def test_kaolin_is_for_cuda_where_it_works(monkeypatch):
-    monkeypatch.setattr(backend, "kaolin_march", lambda: print)
-    assert pick("marching tetrahedra", "cuda:1") == "kaolin"
-    assert pick("marching tetrahedra", "cpu") == "torch"
+def test_pictures_are_rasterized_by_boxes_on_cuda_alone():
+    assert [pick("rasterization", d) for d in ("cuda:1", "cpu", "mps")] == ["boxes", "numba", "numba"]
+
+
+def test_the_hash_grid_gathers_float32_on_cuda():
+    assert pick("hash grid", "cuda:1", torch.float32, torch.float32) == "gather"
+    assert pick("hash grid", torch.device("cuda", 0), torch.float64, torch.float32) == "torch"
 
 
 def test_the_doctor_prints_what_would_be_picked(tmp_path):
@@ -33,4 +34,8 @@ def test_the_doctor_prints_what_would_be_picked(tmp_path):
     assert {name: operations[name] for name in OPERATIONS} == {
         name: f"{pick(name, device)} on {device}" for name in OPERATIONS
     }
-    assert operations["rasterization"] == "numba on the CPU"
+
+
+def test_the_doctor_knows_that_numba_is_on_the_cpu():
+    assert _operations("mps")["rasterization"] == "numba on the CPU"
+    assert _operations("cuda:1")["rasterization"] == "boxes on cuda:1"

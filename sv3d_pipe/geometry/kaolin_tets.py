@@ -1,14 +1,31 @@
-"""NVIDIA kaolin's marching tetrahedra with the interface of our own, for machines that have it."""
+"""NVIDIA kaolin's marching tetrahedra with the interface of our own, to compare ours with.
+
+Refinement does not use it: it looks at all tetrahedra, ours only at those that the surface cuts.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 
-from sv3d_pipe.backend import kaolin_march
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.tets import TetGrid
+
+
+@cache
+def kaolin_march() -> Callable[..., Any] | None:
+    """NVIDIA kaolin's marching tetrahedra, or None where no working kaolin is installed.
+
+    PyPI's ``kaolin`` is an empty placeholder that raises on import, so its presence alone says nothing.
+    """
+    try:
+        from kaolin.ops.conversions import marching_tetrahedra
+    except Exception:  # the placeholder and half-installed builds raise all kinds
+        return None
+    return marching_tetrahedra
 
 
 @cache

@@ -1,4 +1,7 @@
-"""Normals of meshes whose vertices are tensors, differentiable; with gradients that are the same in every run."""
+"""Normals of meshes whose vertices are tensors, differentiable; with gradients that are the same in every run.
+
+And what lets the host go on before a GPU has answered.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,13 @@ def take_rows(
     run: so do the last digits of every gradient, and after some hundred steps of Adam the whole mesh.
     """
     return values.index_select(0, index.reshape(-1)).view(*index.shape, *values.shape[1:])
+
+
+def true_places(mask: torch.Tensor, count: int) -> torch.Tensor:
+    """``mask.nonzero()[:, 0]`` of a mask [M] that is true ``count`` times; a CUDA device is not waited for."""
+    if mask.device.type == "cuda":
+        return torch.repeat_interleave(mask.long(), output_size=count)
+    return mask.nonzero()[:, 0]
 
 
 def face_normals(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:

@@ -10,13 +10,14 @@ Sign: the distance is negative inside. Faces are counter-clockwise seen from out
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from sv3d_pipe.geometry.mesh_tensors import take_rows
+from sv3d_pipe.geometry.mesh_tensors import take_rows, true_places
 
 STEPS = np.array([[(d >> 2) & 1, (d >> 1) & 1, d & 1] for d in range(1, 8)])  # [7, 3] edge directions
 TET_EDGES = list(itertools.combinations(range(4), 2))  # six edges of a tetrahedron
@@ -135,18 +136,25 @@ def marching_tetrahedra(
         vertices [V, 3], ordered by the edges they lie on, and faces [F, 3] int64. The surface is
         closed unless the inside reaches the outside of the box.
     """
+    device = sdf.device
     inside = (sdf.detach() < 0).reshape(grid.shape)
-    crossed = torch.zeros(*grid.shape, 7, dtype=torch.bool, device=sdf.device)
+    crossed = torch.zeros(*grid.shape, 7, dtype=torch.bool, device=device)
     for d, (dx, dy, dz) in enumerate(STEPS):
         x, y, z = (count + 1 - step for count, step in zip(grid.cells, (dx, dy, dz)))
         crossed[:x, :y, :z, d] = inside[:x, :y, :z] != inside[dx:, dy:, dz:]
-    edges = crossed.reshape(-1).nonzero()[:, 0]  # [V], node * 7 + direction
-    vertex_of = torch.empty(crossed.numel(), dtype=torch.int64, device=sdf.device)
-    vertex_of[edges] = torch.arange(len(edges), device=sdf.device)
-    step = torch.from_numpy(STEPS @ np.array(grid.strides)).to(sdf.device)  # [7] node offsets
+    table = _CubeTable.on(grid.strides, str(device))
+    case = _cube_cases(inside, table)  # [X, Y, Z]
+    triangles = table.counts[case.reshape(-1)]  # [X * Y * Z]
+    n_vertices, n_faces = torch.stack([crossed.sum(), triangles.sum()]).tolist()  # the one wait of the host
+    edges = true_places(crossed.reshape(-1), n_vertices)  # [V], node * 7 + direction
+    vertex_of = torch.empty(crossed.numel(), dtype=torch.int64, device=device)
+    vertex_of[edges] = torch.arange(n_vertices, device=device)
     low = edges // 7
-    vertices = _crossing(nodes, sdf, low, low + step[edges % 7])
-    return vertices, _faces(grid, inside, vertex_of)
+    vertices = _crossing(nodes, sdf, low, low + table.steps[edges % 7])
+    cube = torch.repeat_interleave(triangles, output_size=n_faces)  # [F] the low corner's node
+    number = torch.arange(n_faces, device=device) - (triangles.cumsum(0) - triangles)[cube]
+    keys = table.keys[case.reshape(-1)[cube], number] + 7 * cube[:, None]  # [F, 3]
+    return vertices, vertex_of[keys]
 
 
 def _crossing(nodes: torch.Tensor, sdf: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -157,24 +165,48 @@ def _crossing(nodes: torch.Tensor, sdf: torch.Tensor, a: torch.Tensor, b: torch.
     return start + share * (take_rows(nodes, b) - start)
 
 
-def _faces(grid: TetGrid, inside: torch.Tensor, vertex_of: torch.Tensor) -> torch.Tensor:
-    """[F, 3] vertex indices; `vertex_of` maps node * 7 + direction to the vertex on that edge."""
-    device = inside.device
-    x, y, z = grid.cells
+def _cube_cases(inside: torch.Tensor, table: _CubeTable) -> torch.Tensor:
+    """[X, Y, Z] int64: which corners of the cube above each node are inside, bit 4 x + 2 y + z; 0 at the far ends."""
+    x, y, z = (count - 1 for count in inside.shape)
     corners = [inside[i : i + x, j : j + y, k : k + z] for i, j, k in itertools.product((0, 1), repeat=3)]
-    count = sum(corner.to(torch.uint8) for corner in corners)
-    cube = ((count > 0) & (count < 8)).nonzero()  # [C, 3]
-    cube = (cube * torch.tensor(grid.strides, device=device)).sum(-1)  # [C] the low corner's node
-    path, odd = (torch.from_numpy(a).to(device) for a in _kuhn(grid.strides))
-    bits = inside.reshape(-1)[cube[:, None, None] + path].long()  # [C, 6, 4]
-    case = (bits << torch.arange(4, device=device)).sum(-1)  # [C, 6]
-    table, counts = torch.from_numpy(_TABLE).to(device), torch.from_numpy(_COUNTS).to(device)
-    used = counts[case][..., None] > torch.arange(2, device=device)  # [C, 6, 2]
-    c, tet, which = used.nonzero(as_tuple=True)  # [F]
-    local = table[case[c, tet], which]  # [F, 3] edges of the tetrahedron
-    local = torch.where(odd[tet][:, None], local.flip(-1), local)
-    edge_key = torch.from_numpy(_edge_keys(grid.strides)).to(device)  # [6, 6]
-    return vertex_of[cube[c][:, None] * 7 + edge_key[tet[:, None], local]]
+    case = (torch.stack(corners, -1) * table.bits).sum(-1)
+    return torch.nn.functional.pad(case, (0, 1) * 3)
+
+
+@dataclass(frozen=True)
+class _CubeTable:
+    """The triangles of a cube for each of the 256 patterns of inside corners, on a device.
+
+    Attributes:
+        bits: [8] uint8 value of each corner in a pattern.
+        counts: [256] int64 number of triangles.
+        keys: [256, 12, 3] int64 the edges of their corners, from the cube's low node: offset * 7 + direction.
+        steps: [7] int64 node offset along each direction.
+    """
+
+    bits: torch.Tensor
+    counts: torch.Tensor
+    keys: torch.Tensor
+    steps: torch.Tensor
+
+    @classmethod
+    @functools.lru_cache(maxsize=8)
+    def on(cls, strides: tuple[int, int, int], device: str) -> _CubeTable:
+        """Tetrahedron after tetrahedron, each with its triangles in the order of the table of 16 cases."""
+        edge_keys, (_, odd) = _edge_keys(strides), _kuhn(strides)
+        corners = [
+            np.cumsum([0] + [4 >> axis for axis in order]) for order in itertools.permutations(range(3))
+        ]
+        counts, keys = np.zeros(256, np.int64), np.zeros((256, 12, 3), np.int64)
+        for pattern in range(256):
+            for tet, path in enumerate(corners):
+                case = sum((pattern >> corner & 1) << i for i, corner in enumerate(path))
+                for triangle in _TABLE[case, : _COUNTS[case]]:
+                    turned = triangle[::-1] if odd[tet] else triangle
+                    keys[pattern, counts[pattern]] = edge_keys[tet, turned]
+                    counts[pattern] += 1
+        bits, steps = np.left_shift(1, np.arange(8)).astype(np.uint8), STEPS @ np.array(strides)
+        return cls(*(torch.from_numpy(a).to(device) for a in (bits, counts, keys, steps)))
 
 
 def _edge_keys(strides: tuple[int, int, int]) -> np.ndarray:

@@ -18,10 +18,14 @@ def composite(
     """Color [R, 3], premultiplied, and alpha [R] of the rays; differentiable in sigma and rgb.
 
     w_i = T_i (1 - exp(-sigma_i length_i)) with T_i = exp(-sum of sigma_j length_j before i).
-    Runs on numba for float32 on the CPU, otherwise on :func:`composite_reference`.
+    Runs for float32 on numba on the CPU and on :func:`composite_sums` on CUDA, otherwise on
+    :func:`composite_reference`.
     """
-    if pick("compositing", sigma.device, sigma.dtype, rgb.dtype) == "numba":
+    implementation = pick("compositing", sigma.device, sigma.dtype, rgb.dtype)
+    if implementation == "numba":
         return _Composite.apply(sigma, rgb, samples)
+    if implementation == "sums":
+        return composite_sums(sigma, rgb, samples)
     return composite_reference(sigma, rgb, samples)
 
 
@@ -41,6 +45,40 @@ def composite_reference(
     color = accumulate_along_rays(weights, rgb, samples.ray_indices, n_rays)
     alpha = accumulate_along_rays(weights, None, samples.ray_indices, n_rays).squeeze(-1)
     return color, alpha
+
+
+def composite_sums(
+    sigma: torch.Tensor, rgb: torch.Tensor, samples: Samples
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The twin of :func:`composite` for GPUs: running sums in float64 across all rays, gradient by hand."""
+    return _Sums.apply(sigma, rgb, samples)
+
+
+class _Sums(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, sigma, rgb, samples):
+        lengths = samples.t_ends - samples.t_starts
+        depths = (sigma * lengths).double()
+        until = depths.cumsum(0)  # across all rays
+        first = samples.starts[samples.ray_indices]
+        within = (until - depths)[first] - until  # what light has met since its ray began, negative
+        after = within.exp()
+        weights = ((within + depths).exp() - after).to(sigma.dtype)[:, None]
+        out = rgb.new_zeros(len(samples.starts) - 1, 4)
+        out.index_add_(0, samples.ray_indices, torch.cat([weights * rgb, weights], 1))
+        ctx.save_for_backward(rgb, lengths, samples.ray_indices, samples.starts, after, weights)
+        return out[:, :3], out[:, 3]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_color, grad_alpha):
+        rgb, lengths, ray_indices, starts, after, weights = ctx.saved_tensors
+        incoming = torch.cat([grad_color, grad_alpha[:, None]], 1)[ray_indices]  # [S, 4]
+        value = (incoming[:, :3] * rgb).sum(1) + incoming[:, 3]
+        until = (weights[:, 0] * value).double().cumsum(0)
+        behind = until[starts[1:][ray_indices] - 1] - until
+        grad_sigma = lengths * (after * value - behind)
+        return grad_sigma.to(rgb.dtype), weights * incoming[:, :3], None
 
 
 class _Composite(torch.autograd.Function):

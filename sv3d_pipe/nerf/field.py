@@ -97,11 +97,12 @@ class _TruncatedExp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return torch.exp(x.clamp(max=_TruncatedExp.LIMIT))
+        out = torch.exp(x.clamp(max=_TruncatedExp.LIMIT))
+        ctx.save_for_backward(out)
+        return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        (x,) = ctx.saved_tensors
-        return grad * torch.exp(x.clamp(max=_TruncatedExp.LIMIT))
+        (out,) = ctx.saved_tensors
+        return grad * out

@@ -20,7 +20,7 @@ from sv3d_pipe.nerf.fusion import extract
 from sv3d_pipe.nerf.hollow import Hollow, find_hollow
 from sv3d_pipe.nerf.march import march
 from sv3d_pipe.nerf.occupancy import OccupancyGrid
-from sv3d_pipe.nerf.rays import Pictures, RayBatch, pictures
+from sv3d_pipe.nerf.rays import Pictures, draw, pictures
 from sv3d_pipe.nerf.stereo import find_depths
 from sv3d_pipe.pictures import decibels
 from sv3d_pipe.road.context import Checkpoint, Context, resume_generator
@@ -29,6 +29,7 @@ MARGIN = 1.05  # the field's cube beside the sphere that every camera sees
 STEPS_ACROSS = 160  # ray marching intervals along the cube's side
 LEARNING_RATE, LAST_LEARNING_RATE = 1e-2, 5e-4
 OCCUPANCY_EVERY = 40  # steps between two looks at the density
+SHOWN_EVERY = 10  # steps between two readings of the error, for which a GPU has to be waited for
 MOST_RAYS = 8192
 HUBER = 0.1  # color errors beyond this count linearly
 LEAST_SIZE = 96  # pixels per side of views that show hollows; at 64 a pixel is as large as a cell
@@ -168,7 +169,7 @@ def optimize(
     optimizer = torch.optim.Adam(
         model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), eps=1e-15, fused=True
     )
-    progress = {"step": 0, "samples_per_ray": 64.0, "mse": 0.0}
+    progress = {"step": 0, "samples_per_ray": 64.0, "mse": None}
     _choose_pixels(sets, grid, context)
     sets = [(drawn, share) for drawn, share in sets if len(drawn)]
     hit_share = sum(share * len(s) / s.rgba[..., 0].numel() for s, share in sets) / sum(w for _, w in sets)
@@ -191,12 +192,16 @@ def optimize(
             bar.update(progress["step"])
         while progress["step"] < config.steps:
             _set_learning_rate(optimizer, progress["step"] / config.steps)
-            mse = _step(config, model, grid, sets, optimizer, generator, progress)
+            error = _step(config, model, grid, sets, optimizer, generator, progress)
+            shown = None
+            if error is not None and progress["step"] % SHOWN_EVERY == 0:
+                before, now = progress["mse"], float(error)
+                progress["mse"] = now if before is None else 0.6 * before + 0.4 * now
+                shown = f"{decibels(progress['mse'] * hit_share):.1f} dB"
             progress["step"] += 1
-            progress["mse"] = mse if progress["step"] == 1 else 0.95 * progress["mse"] + 0.05 * mse
             if progress["step"] % OCCUPANCY_EVERY == 0 and progress["step"] < config.steps:
                 grid.update(model, generator)
-            bar.update(1, f"{decibels(progress['mse'] * hit_share):.1f} dB")
+            bar.update(1, shown)
             context.checkpoint.save(state)
 
 
@@ -231,17 +236,15 @@ def _step(
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
     progress: dict,
-) -> float:
-    """One step on about ``config.samples`` samples. Returns the mean squared color error."""
+) -> torch.Tensor | None:
+    """One step on about ``config.samples`` samples. Returns the mean squared color error, None without samples."""
     n_rays = int(np.clip(config.samples / progress["samples_per_ray"], 64, MOST_RAYS))
-    batch = _draw(sets, n_rays, generator)
+    batch = draw(sets, n_rays, generator)
     noise = torch.rand(len(batch.rgba), 4, generator=generator, device=batch.rgba.device)
-    samples = march(
-        batch.origins, batch.directions, grid.occupied, grid.radius, grid.step, noise[:, 3].contiguous()
-    )
+    samples = march(batch.origins, batch.directions, grid.occupied, grid.radius, grid.step, noise[:, 3])
     progress["samples_per_ray"] = 0.9 * progress["samples_per_ray"] + 0.1 * max(len(samples) / n_rays, 0.5)
     if len(samples) == 0:
-        return progress["mse"]
+        return None
     color, alpha = composite(*model(samples.points(batch.origins, batch.directions)), samples)
     background = noise[:, :3]  # a random one per ray leaves no color that transparency could imitate
     seen = color + (1 - alpha[:, None]) * background
@@ -251,13 +254,4 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
-    return float(F.mse_loss(seen.detach(), wanted))
-
-
-def _draw(sets: list[tuple[Pictures, float]], count: int, generator: torch.Generator) -> RayBatch:
-    parts = [pool.draw(max(1, round(count * share)), generator) for pool, share in sets]
-    return RayBatch(
-        torch.cat([part.origins for part in parts]),
-        torch.cat([part.directions for part in parts]),
-        torch.cat([part.rgba for part in parts]),
-    )
+    return F.mse_loss(seen.detach(), wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numba
@@ -10,11 +11,12 @@ import torch
 
 from sv3d_pipe.backend import pick
 from sv3d_pipe.nerf import _hashgrid_numba as kernels
+from sv3d_pipe.nerf import _hashgrid_torch as gathered
 
 FEATURES = 2  # per table entry
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
     """Where each level lives in one common table.
 
@@ -51,7 +53,7 @@ class Layout:
 def encode(points: torch.Tensor, table: torch.Tensor, layout: Layout) -> torch.Tensor:
     """Encode positions; differentiable (once) in both tensors.
 
-    Runs on numba for float32 on the CPU, otherwise on :func:`encode_reference`.
+    Runs for float32 on numba on the CPU and on one gather on CUDA, otherwise on :func:`encode_reference`.
 
     Args:
         points: [N, 3] in [0, 1].
@@ -59,9 +61,23 @@ def encode(points: torch.Tensor, table: torch.Tensor, layout: Layout) -> torch.T
     Returns:
         [N, layout.width]
     """
-    if pick("hash grid", points.device, points.dtype, table.dtype) == "numba":
+    implementation = pick("hash grid", points.device, points.dtype, table.dtype)
+    if implementation == "numba":
         return _Encode.apply(points, table, layout)
+    if implementation == "gather":
+        return encode_gathered(points, table, layout)
     return encode_reference(points, table, layout)
+
+
+def encode_gathered(points: torch.Tensor, table: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """The twin of :func:`encode` for GPUs: float32 on any device."""
+    return gathered.encode(points, table, _levels(layout, points.device))
+
+
+@functools.lru_cache(maxsize=16)
+def _levels(layout: Layout, device: torch.device) -> gathered.Levels:
+    """Made once: copies to a GPU take longer than the work they serve."""
+    return gathered.Levels.on(device, layout.resolutions, layout.offsets, layout.dense)
 
 
 def encode_reference(points: torch.Tensor, table: torch.Tensor, layout: Layout) -> torch.Tensor:
@@ -104,7 +120,7 @@ class _Encode(torch.autograd.Function):
     def backward(ctx, grad):
         points, table = (tensor.detach().numpy() for tensor in ctx.saved_tensors)
         layout = ctx.layout
-        grad = grad.contiguous().view(len(points), -1, FEATURES).numpy()
+        grad = grad.contiguous().view(len(points), len(layout.resolutions), FEATURES).numpy()
         where = (layout.resolutions, layout.offsets, layout.dense)
         for_points = for_table = None
         if ctx.needs_input_grad[0]:
@@ -112,7 +128,9 @@ class _Encode(torch.autograd.Function):
             kernels.point_gradient(points, table, grad, *where, for_points.numpy())
         if ctx.needs_input_grad[1]:
             for_table = torch.zeros(table.shape)
-            kernels.table_gradient(points, grad, _shared_out(len(grad[0])), *where, for_table.numpy())
+            kernels.table_gradient(
+                points, grad, _shared_out(len(layout.resolutions)), *where, for_table.numpy()
+            )
         return for_points, for_table, None
 
 

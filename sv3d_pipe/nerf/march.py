@@ -75,10 +75,12 @@ def march_reference(
     k = torch.arange(count, device=origins.device)
     t = near[:, None] + (k + jitter[:, None]) * step  # [R, K]
     middles = t + 0.5 * step
-    points = origins[:, None] + middles[..., None] * directions[:, None]
+    points = torch.addcmul(origins[:, None], middles[..., None], directions[:, None])  # [R, K, 3]
     grid = len(occupied)
     i, j, m = ((points + radius) * (0.5 / radius * grid)).long().clamp(0, grid - 1).unbind(-1)
     kept = occupied[i, j, m] & (middles < far[:, None])
-    ray_indices, _ = kept.nonzero(as_tuple=True)
-    starts = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.sum(1).cumsum(0)])
-    return Samples(ray_indices, t[kept], t[kept] + step, starts)
+    ray_indices, k = kept.nonzero().unbind(1)  # the one place where the host learns how many there are
+    t_starts = t[ray_indices, k]
+    starts = torch.zeros(len(origins) + 1, dtype=torch.int64, device=origins.device)
+    torch.cumsum(kept.sum(1), 0, out=starts[1:])
+    return Samples(ray_indices, t_starts, t_starts + step, starts)

@@ -34,9 +34,9 @@ class OccupancyGrid:
         sigma = torch.cat([field.sigma(part) for part in points.split(2**16)])
         fresh = -torch.expm1(-sigma * self.step)
         self.alpha = torch.maximum(self.alpha * self.decay, fresh)
-        kept = self.alpha > min(self.least_alpha, 0.5 * float(self.alpha.mean()))
+        kept = self.alpha > (0.5 * self.alpha.mean()).clamp(max=self.least_alpha)
         self.occupied = torch.zeros_like(self.hull)
-        self.occupied[tuple(self.cells[kept].T)] = True
+        self.occupied[self.cells.unbind(1)] = kept
 
     def state(self) -> dict[str, torch.Tensor]:
         """What :meth:`restore` needs, and the hull it is for."""

@@ -38,6 +38,9 @@ class Pictures:
         self.cameras = cameras.on(device)
         self.size = rgba.shape[1]
         self.chosen = torch.arange(self.rgba[..., 0].numel(), device=device)  # flat pixel indices
+        size = self.size
+        self._strides = torch.tensor([[1], [size], [size**2]], device=device)  # of x, y, view
+        self._corners = torch.tensor([0, 1, size, size + 1], device=device)  # of a square of four pixels
         self.seen = None if seen is None else torch.from_numpy(seen).flatten().to(device)
         if seen is not None:
             self.choose(self.seen)
@@ -51,31 +54,44 @@ class Pictures:
 
     def at_centers(self, chosen: torch.Tensor) -> RayBatch:
         """The rays through the centers of pixels given by flat index [R]."""
-        view, y, x = self._unravel(chosen)
-        return RayBatch(*self.cameras.rays(view, x + 0.5, y + 0.5, self.size), self.rgba[view, y, x])
+        view, pixel = self._unravel(chosen)
+        x, y = pixel + 0.5
+        return RayBatch(*self.cameras.rays(view, x, y, self.size), self.rgba.view(-1, 4)[chosen])
 
-    def draw(self, count: int, generator: torch.Generator) -> RayBatch:
-        """``count`` rays through random points of random chosen pixels."""
+    def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """``count`` rays through random points of random chosen pixels, for :func:`draw`.
+
+        Returns:
+            origins and directions [R, 3], the four pixels around each point [R, 2, 2, 4], y first, and where the
+            point lies between them [R, 2], x and y in [0, 1].
+        """
         device = self.rgba.device
         which = torch.randint(len(self.chosen), (count,), generator=generator, device=device)
-        view, y, x = self._unravel(self.chosen[which])
-        dx, dy = torch.rand(2, count, generator=generator, device=device)
-        x, y = x + dx, y + dy
-        return RayBatch(*self.cameras.rays(view, x, y, self.size), self._bilinear(view, x, y))
+        view, pixel = self._unravel(self.chosen[which])
+        point = pixel + torch.rand(2, count, generator=generator, device=device)
+        return *self.cameras.rays(view, *point, self.size), *self._around(view, point)
 
-    def _unravel(self, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        rest = flat % self.size**2
-        return flat // self.size**2, rest // self.size, rest % self.size
+    def _unravel(self, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Views [R], and pixels [2, R] as x and y, of flat indices [R]."""
+        whole = flat // self._strides
+        return whole[2], whole[:2] % self.size
 
-    def _bilinear(self, view: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        x, y = (x - 0.5).clamp(0, self.size - 1), (y - 0.5).clamp(0, self.size - 1)
-        left, top = (c.long().clamp(max=max(self.size - 2, 0)) for c in (x, y))
-        u, v = (x - left)[:, None], (y - top)[:, None]
-        row = self.rgba.view(len(self.rgba), self.size**2, 4)
-        corner = top * self.size + left
-        upper = row[view, corner] * (1 - u) + row[view, corner + 1] * u
-        lower = row[view, corner + self.size] * (1 - u) + row[view, corner + self.size + 1] * u
-        return upper * (1 - v) + lower * v
+    def _around(self, view: torch.Tensor, point: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        point = (point - 0.5).clamp(0, self.size - 1)  # [2, R]
+        first = point.long().clamp(max=max(self.size - 2, 0))
+        corners = torch.add(first[0], first[1], alpha=self.size)[:, None] + self._corners  # [R, 4]
+        around = self.rgba.view(len(self.rgba), self.size**2, 4)[view[:, None], corners]
+        return around.view(-1, 2, 2, 4), (point - first).T
+
+
+def draw(sets: list[tuple[Pictures, float]], count: int, generator: torch.Generator) -> RayBatch:
+    """About ``count`` rays, of each pictures their share, through random points of random chosen pixels."""
+    parts = [drawn.draw(max(1, round(count * share)), generator) for drawn, share in sets]
+    origins, directions, around, inside = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts))
+    after = inside[..., None, None]  # [R, 2, 1, 1]
+    before = 1 - after
+    rows = around[:, :, 0] * before[:, 0] + around[:, :, 1] * after[:, 0]  # [R, 2, 4]
+    return RayBatch(origins, directions, rows[:, 0] * before[:, 1, 0] + rows[:, 1] * after[:, 1, 0])
 
 
 def pictures(views: Views, photo_weight: float, device: str) -> list[tuple[Pictures, float]]:

@@ -7,13 +7,9 @@ import torch
 from torch import nn
 
 from sv3d_pipe.artifacts import Mesh
-from sv3d_pipe.backend import pick
-from sv3d_pipe.geometry.kaolin_tets import marching_tetrahedra_kaolin
 from sv3d_pipe.geometry.meshes import component_labels, face_areas
 from sv3d_pipe.geometry.signed_distance import signed_distance
 from sv3d_pipe.geometry.tets import TetGrid, deform, marching_tetrahedra
-
-MARCH = {"kaolin": marching_tetrahedra_kaolin, "torch": marching_tetrahedra}
 
 
 class DeformableSolid(nn.Module):
@@ -41,8 +37,7 @@ class DeformableSolid(nn.Module):
     def surface(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Vertices [V, 3] in world units, differentiable, and faces [F, 3]."""
         nodes = deform(self.nodes, self.offsets, self.grid.cell)
-        march = MARCH[pick("marching tetrahedra", nodes.device)]
-        return march(self.grid, nodes, self.values())
+        return marching_tetrahedra(self.grid, nodes, self.values())
 
 
 def largest_components(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from sv3d_pipe.artifacts import Mesh, Views
@@ -17,19 +17,22 @@ from sv3d_pipe.device import give_back, is_out_of_memory
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.mesh_tensors import face_normals, take_rows, vertex_normals
 from sv3d_pipe.geometry.meshes import compact
+from sv3d_pipe.geometry.raster import visible_faces
 from sv3d_pipe.refine.dmtet import DeformableSolid, largest_components
 from sv3d_pipe.refine.losses import anchor_loss, color_loss, mask_loss, normal_loss, smooth_loss
-from sv3d_pipe.refine.mesh_picture import MeshPicture, draw, score, seen_at, shrink
-from sv3d_pipe.refine.sds import distill, random_orbit, random_sigma, soft_mask
+from sv3d_pipe.refine.mesh_picture import MeshPicture, draw, score, supersampling
+from sv3d_pipe.refine.sds import distill, random_orbit, random_sigma, soft_mask_of
 from sv3d_pipe.refine.shading import Lighting, illumination_loss, shade
 from sv3d_pipe.refine.silhouette import Topology
 from sv3d_pipe.refine.surface_hits import Hits
+from sv3d_pipe.refine.targets import Target, Targets
 from sv3d_pipe.road.context import Context, resume_generator
 
 ALBEDO_LEARNING_RATE = 1e-3
 LIGHT_LEARNING_RATE = 1e-2
 ANCHOR_WEIGHT = 0.01
 LAST_RATE = 0.1  # share of the learning rate that is left at the end
+SHOWN_EVERY = 10  # steps
 SDS_FROM = 0.8  # SV3D paper: distillation in the last fifth only
 
 
@@ -72,7 +75,7 @@ def refine_from(
     fit.run()
     mesh, dropped = fit.mesh()
     size = min(views.size, config.render)
-    before, after = score(start, views, size), score(mesh, views, size)
+    before, after = (score(m, views, size, context.device) for m in (start, mesh))
     if after.mask_iou < before.mask_iou:
         context.warn(
             f"Refinement made the outline worse ({before.mask_iou:.3f} to {after.mask_iou:.3f} IoU); "
@@ -102,19 +105,8 @@ class _Fit:
         self.albedo = albedo
         self.solid = DeformableSolid(start, config.grid).to(context.device)
         self.cameras, self.photo_camera = views.cameras, views.photo_camera
-        size = min(views.size, config.render)
-        frames = np.stack([shrink(frame, size) for frame in views.rgba])
-        self.frames = torch.from_numpy(frames).to(context.device)  # [N, S, S, 4]
-        self.seen = torch.from_numpy(seen_at(views, size)).to(context.device)  # [N, S, S]
-        self.object_share = max(float(self.frames[..., 3].mean()), 1e-3)  # of the pictures' area
-        photo = views.rgba[-1] if views.photo is None else views.photo
-        photo = shrink(photo, min(photo.shape[0], config.render))
-        self.photo = torch.from_numpy(photo)[None].to(context.device)  # [1, P, P, 4]
-        self.photo_seen = self.seen[-1:] if views.photo is None else torch.ones_like(self.photo[..., 0]) > 0
-        self.photo_weight = 1.0 if views.photo is None else config.photo_weight  # a capture has no photo
-        falloff = 0.0 if views.photo is None else config.view_falloff
-        self.trust = torch.from_numpy(view_trust(views.cameras, falloff)).to(context.device)  # [N - 1]
         self.generator = context.generator("refine")
+        self.targets = Targets(config, views, context, self.generator)
         self.light = Lighting().to(context.device) if config.lighting else None
         groups = [(self.solid, config.learning_rate), (albedo, ALBEDO_LEARNING_RATE)]
         if self.light is not None:
@@ -131,13 +123,14 @@ class _Fit:
         with self.context.bar("refine", self.config.steps) as bar:
             bar.update(self.step)
             while self.step < self.config.steps:
-                metric = self._one_step()
+                iou = self._one_step()
+                shown = self.step % SHOWN_EVERY == 0  # to read it is to wait for a GPU
                 self.step += 1
-                bar.update(1, f"{metric:.3f} IoU")
+                bar.update(1, f"{float(iou):.3f} IoU" if shown else None)
                 self.context.checkpoint.save(self._state)
 
-    def _one_step(self) -> float:
-        """One step of Adam; returns the mask IoU of the pictures it looked at."""
+    def _one_step(self) -> torch.Tensor:
+        """One step of Adam; returns the mask IoU [] of the pictures it looked at."""
         decay = LAST_RATE ** (self.step / max(self.config.steps - 1, 1))
         for group, rate in zip(self.optimizer.param_groups, self.rates):
             group["lr"] = rate * decay
@@ -147,7 +140,7 @@ class _Fit:
             raise UserError(
                 "Refinement lost the surface; lower refine.learning_rate or raise refine.smooth_weight."
             )
-        topology = Topology.of(faces)
+        topology = Topology.of(faces, closed=True)
         loss, iou = self._picture_loss(vertices, faces, topology)
         config = self.config
         sdf = self.solid.sdf.view(self.solid.grid.shape)
@@ -172,37 +165,45 @@ class _Fit:
         normals = vertex_normals(vertices, faces)
         return lambda hits: shade(self.albedo.rgb(hits.points), self._brightness(hits, normals, faces))
 
-    def _picture_loss(self, vertices, faces, topology) -> tuple[torch.Tensor, float]:
+    def _picture_loss(self, vertices, faces, topology) -> tuple[torch.Tensor, torch.Tensor]:
         """Mask and color losses of the photo and of some random views, and the IoU of all their masks."""
-        others = min(self.config.views_per_step - 1, len(self.cameras) - 1)
-        chosen = torch.multinomial(self.trust, others, generator=self.generator).tolist() if others else []
-        groups = [(self.photo_camera, self.photo, self.photo_seen, self.photo_weight)]
-        if chosen:
-            groups.append((self.cameras[chosen], self.frames[chosen], self.seen[chosen], others))
         look = self._look(vertices, faces)
-        total, smaller, larger = 0.0, 0.0, 0.0
-        for cameras, target, seen, weight in groups:
-            picture = draw(vertices, faces, topology, look, cameras, target.shape[1])
-            mask = mask_loss(torch.where(seen, picture.coverage, target[..., 3]), target[..., 3])
-            mask = mask / self.object_share
-            color = color_loss(picture.rgb, picture.coverage, target)
-            share = weight / (others + self.photo_weight)
-            total = total + share * (self.config.mask_weight * mask + self.config.color_weight * color)
+        total, masks = 0.0, torch.zeros(2, device=vertices.device)  # smaller and larger of the two
+        for together in self.targets.choose():
+            cameras = functools.reduce(Cameras.followed_by, (group.cameras for group in together))
+            picture = draw(vertices, faces, topology, look, cameras, together[0].rgba.shape[1])
             if self.light is not None:
-                total = total + share * self.config.light_weight * self._light_loss(
-                    picture, target, vertices, faces
-                )
-            covered, alpha = picture.coverage.detach() * seen, target[..., 3]
-            smaller += share * float(torch.minimum(covered, alpha).mean())
-            larger += share * float(torch.maximum(covered, alpha).mean())
-        return total, smaller / max(larger, 1e-9)
+                light_losses = self._light_losses(picture, together, vertices, faces)
+            first = 0
+            for n, group in enumerate(together):
+                views = slice(first, first := first + len(group.cameras))
+                coverage, alpha = picture.coverage[views], group.rgba[..., 3]
+                mask = mask_loss(torch.where(group.seen, coverage, alpha), alpha) / self.targets.object_share
+                color = color_loss(picture.rgb[views], coverage, group.rgba)
+                weights = self.config.mask_weight, self.config.color_weight
+                total = total + group.share * (weights[0] * mask + weights[1] * color)
+                if self.light is not None:
+                    total = total + group.share * self.config.light_weight * light_losses[n]
+                covered = coverage.detach() * group.seen
+                both = torch.minimum(covered, alpha).mean(), torch.maximum(covered, alpha).mean()
+                masks = masks + group.share * torch.stack(both)
+        return total, masks[0] / masks[1].clamp(min=1e-9)
 
-    def _light_loss(self, picture: MeshPicture, target: torch.Tensor, vertices, faces) -> torch.Tensor:
-        """Ties the light to the pictures' brightness, so that it does not all go into the albedo."""
-        hits, pixels = picture.hits, target.reshape(-1, 4)[picture.hits.index]
+    def _light_losses(
+        self, picture: MeshPicture, targets: list[Target], vertices, faces
+    ) -> list[torch.Tensor]:
+        """What ties the light to each target's brightness, so that it does not all go into the albedo."""
+        hits = picture.hits
+        pixels = torch.cat([target.rgba for target in targets]).reshape(-1, 4)[hits.index]
         weight = picture.coverage.detach().flatten()[hits.index] * pixels[:, 3]
         brightness = self._brightness(hits, vertex_normals(vertices, faces), faces)
-        return illumination_loss(brightness, pixels[:, :3], weight)
+        losses, first = [], 0
+        for target in targets:
+            last = first + target.seen.numel()
+            here = weight * ((hits.index >= first) & (hits.index < last))
+            losses.append(illumination_loss(brightness, pixels[:, :3], here))
+            first = last
+        return losses
 
     def _wants_sds(self) -> bool:
         first = math.ceil(SDS_FROM * self.config.steps)
@@ -231,13 +232,17 @@ class _Fit:
         azimuth_deg, elevation_deg, cameras = random_orbit(
             self.photo_camera, self.prior.frames, self.generator
         )
-        origins = torch.from_numpy(self.cameras.origins).to(leaf)
+        origins = self.cameras.on(leaf.device).origins
+        seen = visible_faces(leaf, faces, cameras, self.prior.size * supersampling(self.prior.size))
         unit = torch.nn.functional.normalize(face_normals(leaf.detach(), faces), dim=-1)
 
-        def render(chosen: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-            look = self._look(leaf, faces)
-            picture = draw(leaf, faces, topology, look, cameras[chosen], self.prior.size)
-            return torch.cat([picture.rgb, picture.coverage[..., None]], -1), _mask(picture, unit, origins)
+        def render(chosen: list[int], masked: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+            look, size = self._look(leaf, faces), self.prior.size
+            picture = draw(
+                leaf, faces, topology, look, cameras[chosen], size, seen[chosen[0] : chosen[-1] + 1]
+            )
+            rgba = torch.cat([picture.rgb, picture.coverage[..., None]], -1)
+            return rgba, soft_mask_of(picture, unit, origins) if masked else None
 
         sigma = random_sigma(self.generator)
         distill(
@@ -272,6 +277,7 @@ class _Fit:
             "light": None if self.light is None else self.light.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
+            "chooser": self.targets.chooser.get_state(),
         }
 
     def _resume(self) -> None:
@@ -287,22 +293,4 @@ class _Fit:
             self.light.load_state_dict(state["light"])
         self.optimizer.load_state_dict(state["optimizer"])
         resume_generator(self.generator, state["generator"])
-
-
-def view_trust(cameras: Cameras, falloff: float) -> np.ndarray:
-    """[N - 1] float32: how often each view but the last is looked at, in proportion.
-
-    1 - falloff * (1 - cos) / 2, with the angle between the view and the last one, the photo's; never below
-    1 %, so that no view is left out for good.
-    """
-    toward = cameras.origins / np.linalg.norm(cameras.origins, axis=-1, keepdims=True)
-    cosine = toward[:-1] @ toward[-1]
-    return np.maximum(1 - falloff * (1 - cosine) / 2, 0.01).astype(np.float32)
-
-
-def _mask(picture: MeshPicture, normals: torch.Tensor, origins: torch.Tensor) -> torch.Tensor:
-    """[K, S, S] soft mask of the surface seen in each pixel, 0 beside it."""
-    hits = picture.hits
-    mask = torch.zeros(picture.coverage.numel(), device=origins.device)
-    mask = mask.index_copy(0, hits.index, soft_mask(hits.points.detach(), normals[hits.face_ids], origins))
-    return mask.view_as(picture.coverage)
+        resume_generator(self.targets.chooser, state.get("chooser", state["generator"]))

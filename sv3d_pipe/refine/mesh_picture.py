@@ -10,10 +10,10 @@ import torch
 
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import Cameras
-from sv3d_pipe.geometry.raster import interpolate, rasterize
+from sv3d_pipe.geometry.raster import interpolate, rasterize, visible_faces
 from sv3d_pipe.pictures import decibels, on_white
-from sv3d_pipe.refine.silhouette import Topology, coverage
-from sv3d_pipe.refine.surface_hits import Hits, surface_hits
+from sv3d_pipe.refine.silhouette import Outline, Topology
+from sv3d_pipe.refine.surface_hits import Hits, Touched
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,24 @@ def draw(
     color: Callable[[Hits], torch.Tensor],
     cameras: Cameras,
     size: int,
+    face_ids: torch.Tensor | None = None,
 ) -> MeshPicture:
     """See a closed mesh from N cameras.
 
     Args:
         vertices: [V, 3], faces: [F, 3]; topology: of the faces.
         color: surface points to rgb [P, 3].
+        face_ids: [N, fine, fine] what is seen at :func:`supersampling` times the size, if it is known.
     """
-    raster = rasterize(vertices, faces, cameras, size * supersampling(size))
-    covered = coverage(vertices, faces, topology, cameras, raster, size)
-    hits = surface_hits(vertices, faces, cameras, raster, size)
+    if face_ids is None:
+        face_ids = visible_faces(vertices, faces, cameras, size * supersampling(size))
+    outline = Outline.of(vertices, faces, topology, cameras, size, supersampling(size))
+    touched = Touched.of(face_ids, size)
+    n_pieces, n_hits = torch.stack([outline.count, touched.count]).tolist()  # the host waits for both at once
+    covered = outline.coverage(face_ids, n_pieces)
+    hits = touched.hits(vertices, faces, cameras, n_hits)
     rgb = torch.zeros(covered.numel(), 3, device=vertices.device)
-    if len(hits.index):
+    if n_hits:
         rgb = rgb.index_copy(0, hits.index, color(hits))
     return MeshPicture(rgb.view(*covered.shape, 3), covered, hits)
 
@@ -72,16 +78,20 @@ class Score:
     color_psnr_db: float
 
 
-def score(mesh: Mesh, views: Views, size: int) -> Score:
-    """Compare a mesh and its vertex colors with the views, both at `size` (a divisor of views.size)."""
+def score(mesh: Mesh, views: Views, size: int, device: str = "cpu") -> Score:
+    """Compare a mesh and its vertex colors with the views, both at `size` (a divisor of views.size).
+
+    Args:
+        device: where the mesh is drawn.
+    """
     fine = size * supersampling(size)
-    vertices, faces, rgb = (torch.from_numpy(a) for a in (mesh.vertices, mesh.faces, mesh.rgb))
+    vertices, faces, rgb = (torch.from_numpy(a).to(device) for a in (mesh.vertices, mesh.faces, mesh.rgb))
     seen = seen_at(views, size)
     smaller = larger = error = 0.0
     for n in range(len(views.cameras)):
         raster = rasterize(vertices, faces, views.cameras[n], fine)
         alpha = raster.covered.float()[0, ..., None]
-        sheet = torch.cat([interpolate(rgb, faces, raster)[0] * alpha, alpha], -1).numpy()
+        sheet = torch.cat([interpolate(rgb, faces, raster)[0] * alpha, alpha], -1).cpu().numpy()
         sheet = sheet.reshape(size, fine // size, size, fine // size, 4).mean((1, 3)) * seen[n, ..., None]
         target = shrink(views.rgba[n], size)
         smaller += np.minimum(sheet[..., 3], target[..., 3]).sum()

@@ -14,12 +14,14 @@ import torch
 
 from sv3d_pipe.cameras import Cameras, orbit, orbit_azimuths
 from sv3d_pipe.contracts import Prior
+from sv3d_pipe.refine.mesh_picture import MeshPicture
 
 SIGMA_RANGE = (0.3, 3.0)  # noise levels, drawn evenly in the logarithm; the paper gives none
 GUIDANCE = 1.5
 
-# Frame numbers to pictures [K, S, S, 4] and soft masks [K, S, S]; called with and without gradient.
-Render = Callable[[list[int]], tuple[torch.Tensor, torch.Tensor]]
+# Numbers of frames that follow each other to pictures [K, S, S, 4] and, if asked for, soft masks [K, S, S]; called
+# with and without gradient.
+Render = Callable[[list[int], bool], tuple[torch.Tensor, torch.Tensor | None]]
 
 
 def soft_mask(points: torch.Tensor, normals: torch.Tensor, origins: torch.Tensor) -> torch.Tensor:
@@ -35,6 +37,14 @@ def soft_mask(points: torch.Tensor, normals: torch.Tensor, origins: torch.Tensor
     best = (toward * normals[:, None]).sum(-1).max(-1).values
     x = (best / 0.5).clamp(0, 1)
     return 1 - x * x * (3 - 2 * x)
+
+
+def soft_mask_of(picture: MeshPicture, normals: torch.Tensor, origins: torch.Tensor) -> torch.Tensor:
+    """[K, S, S] soft mask of the surface seen in each pixel, 0 beside it."""
+    hits = picture.hits
+    mask = torch.zeros(picture.coverage.numel(), device=origins.device)
+    mask = mask.index_copy(0, hits.index, soft_mask(hits.points.detach(), normals[hits.face_ids], origins))
+    return mask.view_as(picture.coverage)
 
 
 def random_orbit(
@@ -106,11 +116,11 @@ def distill(
     """
     frames = len(angles[0])
     with torch.no_grad():
-        rgba = render(list(range(frames)))[0]
+        rgba, _ = render(list(range(frames)), False)
         latents = torch.cat([prior.encode(rgba[i : i + 1]) for i in range(frames)])
     gradient = latent_gradient(latents, prior, sigma, *angles, generator)
     for i in range(frames):
-        image, mask = render([i])
+        image, mask = render([i], True)
         leaf = image.detach().requires_grad_()
         (pull,) = torch.autograd.grad(prior.encode(leaf), leaf, weight * gradient[i : i + 1])
         image.backward(pull * mask.detach()[..., None])
@@ -126,7 +136,7 @@ def distill_reference(
     generator: torch.Generator,
 ) -> float:
     """The plain twin of :func:`distill`: all frames' graphs at once."""
-    image, mask = render(list(range(len(angles[0]))))
+    image, mask = render(list(range(len(angles[0]))), True)
     image.register_hook(lambda pull: pull * mask.detach()[..., None])
     latents = prior.encode(image)
     gradient = latent_gradient(latents.detach(), prior, sigma, *angles, generator)

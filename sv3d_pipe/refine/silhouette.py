@@ -14,7 +14,6 @@ import torch
 
 from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.geometry.mesh_tensors import face_normals, take_rows
-from sv3d_pipe.geometry.raster import Raster
 
 MOST_PIECES = 8192  # of one edge: more than the diagonal of any picture
 
@@ -32,14 +31,110 @@ class Topology:
     faces: torch.Tensor
 
     @classmethod
-    def of(cls, faces: torch.Tensor) -> Topology:
-        """From consistently oriented faces [F, 3]. Edges with a single face are left out."""
+    def of(cls, faces: torch.Tensor, closed: bool = False) -> Topology:
+        """From consistently oriented faces [F, 3]. Edges with a single face are left out.
+
+        Args:
+            closed: every edge is known to have two faces, so that a GPU need not be asked.
+        """
         halves = torch.stack([faces, faces.roll(-1, 1)], -1).reshape(-1, 2)  # [3F, 2]
-        keys = halves.min(-1).values * (int(faces.max()) + 1) + halves.max(-1).values
-        keys, order = keys.sort(stable=True)
-        first = (keys[1:] == keys[:-1]).nonzero()[:, 0]
-        pairs = torch.stack([order[first], order[first + 1]], -1)
+        keys, order = ((halves.amin(-1) << 32) + halves.amax(-1)).sort(stable=True)
+        if closed:
+            pairs = order.view(-1, 2)
+        else:
+            first = (keys[1:] == keys[:-1]).nonzero()[:, 0]
+            pairs = torch.stack([order[first], order[first + 1]], -1)
         return cls(halves[pairs[:, 0]], pairs // 3)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The edges of a mesh between front and back in N pictures, in pieces of at most one sub-pixel.
+
+    Attributes:
+        xy: [N * V, 2] the vertices in the pictures, in pixels; differentiable.
+        edges: [E, 2] vertex indices; forward: [N, E] bool, the first face of the edge looks at the camera.
+        lengths: [N, E] in sub-pixels; pieces: [N, E] int64, 0 for all other edges.
+        size: of the pictures; factor: sub-pixels per pixel side.
+    """
+
+    xy: torch.Tensor
+    edges: torch.Tensor
+    forward: torch.Tensor
+    lengths: torch.Tensor
+    pieces: torch.Tensor
+    size: int
+    factor: int
+
+    @classmethod
+    def of(
+        cls,
+        vertices: torch.Tensor,
+        faces: torch.Tensor,
+        topology: Topology,
+        cameras: Cameras,
+        size: int,
+        factor: int,
+    ) -> Outline:
+        """Of a closed mesh: vertices [V, 3], faces [F, 3]."""
+        there = cameras.on(vertices.device)
+        xy = there.project(vertices, size)[0]  # [N, V, 2]
+        with torch.no_grad():
+            normals = face_normals(vertices, faces)
+            front = there.origins @ normals.T > (vertices[faces[:, 0]] * normals).sum(-1)  # [N, F]
+            first, second = front[:, topology.faces[:, 0]], front[:, topology.faces[:, 1]]  # [N, E]
+            fine = xy * factor
+            lengths = (fine[:, topology.edges[:, 0]] - fine[:, topology.edges[:, 1]]).norm(dim=-1)
+            pieces = torch.where(first != second, lengths.ceil().clamp(1, MOST_PIECES), 0).long()
+        return cls(xy.flatten(0, 1), topology.edges, first, lengths, pieces, size, factor)
+
+    @property
+    def count(self) -> torch.Tensor:
+        """[] number of all pieces."""
+        return self.pieces.sum()
+
+    def coverage(self, face_ids: torch.Tensor, count: int) -> torch.Tensor:
+        """Share of each pixel that the mesh covers, [N, size, size] in [0, 1]; differentiable in the vertices.
+
+        Args:
+            face_ids: [N, size * factor, size * factor] of the mesh, -1 beside it.
+            count: :attr:`count`, read.
+        """
+        covered, size, factor = face_ids >= 0, self.size, self.factor
+        pooled = torch.nn.functional.avg_pool2d(covered.float()[:, None], factor)[:, 0]
+        with torch.no_grad():
+            view, ends, share, length = self._middles(count)
+            start, end = self.xy[ends[:, 0]], self.xy[ends[:, 1]]
+            along = torch.nn.functional.normalize(end - start, dim=-1)
+            outward = torch.stack([-along[:, 1], along[:, 0]], -1)  # pixel rows grow downward
+            middle = torch.lerp(start, end, share)
+            pixel = middle.floor().long()
+            beyond = ((middle + outward / factor) * factor).floor().long()
+            kept = _inside(pixel, size) & ~_at(covered, view, beyond)  # [P]
+            outward = torch.where(kept[:, None], outward, 0)  # what is hidden sweeps nothing
+            x, y = pixel.clamp(0, size - 1).unbind(-1)
+        middle = torch.lerp(
+            take_rows(self.xy, ends[:, 0]), take_rows(self.xy, ends[:, 1]), share
+        )  # this time with a gradient
+        swept = (middle * outward).sum(-1) * (length / factor)
+        index = (view * size + y) * size + x
+        change = torch.zeros(pooled.numel(), device=pooled.device).index_add(0, index, swept - swept.detach())
+        return pooled + change.view_as(pooled)
+
+    def _middles(self, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The pieces' pictures [P]; the ends [P, 2] of their edges, rows of xy, turning with the front face; their
+        middles as shares of the edges [P, 1]; their lengths [P] in sub-pixels.
+        """
+        n_views, n_edges = self.pieces.shape
+        pieces = self.pieces.flatten()
+        owner = torch.repeat_interleave(pieces, output_size=count)  # [P]
+        view = torch.div(owner, max(n_edges, 1), rounding_mode="floor")
+        ends = self.edges[owner - view * n_edges]
+        forward = self.forward.reshape(-1)[owner]
+        ends = torch.where(forward[:, None], ends, ends.flip(-1)) + view[:, None] * (len(self.xy) // n_views)
+        number = torch.arange(count, device=owner.device) - (pieces.cumsum(0) - pieces)[owner]
+        share = (number + 0.5) / pieces[owner]
+        return view, ends, share[:, None], self.lengths.flatten()[owner] / pieces[owner]
 
 
 def coverage(
@@ -47,7 +142,7 @@ def coverage(
     faces: torch.Tensor,
     topology: Topology,
     cameras: Cameras,
-    raster: Raster,
+    face_ids: torch.Tensor,
     size: int,
 ) -> torch.Tensor:
     """Share of each pixel that the mesh covers.
@@ -55,55 +150,12 @@ def coverage(
     Args:
         vertices: [V, 3]; the result is differentiable in them.
         faces: [F, 3] of a closed mesh.
-        raster: the mesh seen by the N cameras at a whole multiple of `size`.
+        face_ids: what the N cameras see of it at a whole multiple of `size`, see :class:`sv3d_pipe.geometry.raster.Raster`.
     Returns:
         [N, size, size] in [0, 1].
     """
-    factor = raster.face_ids.shape[-1] // size
-    pooled = torch.nn.functional.avg_pool2d(raster.covered.float()[:, None], factor)[:, 0]
-    xy = cameras.on(vertices.device).project(vertices, size)[0].flatten(0, 1)  # [N * V, 2]
-    with torch.no_grad():
-        ends, share, length = _outline_pieces(vertices, faces, topology, cameras, xy * factor)
-        view = ends[:, 0] // len(vertices)
-        start, end = xy[ends[:, 0]], xy[ends[:, 1]]
-        along = torch.nn.functional.normalize(end - start, dim=-1)
-        outward = torch.stack([-along[:, 1], along[:, 0]], -1)  # pixel rows grow downward
-        middle = torch.lerp(start, end, share)
-        pixel = middle.floor().long()
-        beyond = ((middle + outward / factor) * factor).floor().long()
-        kept = _inside(pixel, size) & ~_at(raster.covered, view, beyond)
-    ends, view, share, outward, pixel = (x[kept] for x in (ends, view, share, outward, pixel))
-    middle = torch.lerp(
-        take_rows(xy, ends[:, 0]), take_rows(xy, ends[:, 1]), share
-    )  # this time with a gradient
-    swept = (middle * outward).sum(-1) * (length[kept] / factor)
-    index = (view * size + pixel[:, 1]) * size + pixel[:, 0]
-    change = torch.zeros(pooled.numel(), device=vertices.device).index_add(0, index, swept - swept.detach())
-    return pooled + change.view_as(pooled)
-
-
-def _outline_pieces(
-    vertices: torch.Tensor, faces: torch.Tensor, topology: Topology, cameras: Cameras, xy: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Edges between front and back, cut into pieces of at most one unit of xy [N * V, 2].
-
-    Returns:
-        the two ends [P, 2] of the piece's edge, rows of xy, turning with its front face; the
-        piece's middle as a share of the edge [P, 1]; its length [P].
-    """
-    normals = face_normals(vertices, faces)
-    origins = torch.from_numpy(cameras.origins).to(vertices)
-    front = origins @ normals.T > (vertices[faces[:, 0]] * normals).sum(-1)  # [N, F]
-    first, second = front[:, topology.faces[:, 0]], front[:, topology.faces[:, 1]]
-    view, edge = (first != second).nonzero(as_tuple=True)
-    ends = topology.edges[edge]
-    ends = torch.where(first[view, edge][:, None], ends, ends.flip(-1)) + view[:, None] * len(vertices)
-    whole = (xy[ends[:, 0]] - xy[ends[:, 1]]).norm(dim=-1)
-    pieces = whole.ceil().clamp(1, MOST_PIECES).long()
-    owner = torch.arange(len(pieces), device=pieces.device).repeat_interleave(pieces)
-    number = torch.arange(len(owner), device=pieces.device) - (pieces.cumsum(0) - pieces)[owner]
-    share = (number + 0.5) / pieces[owner]
-    return ends[owner], share[:, None], (whole / pieces)[owner]
+    outline = Outline.of(vertices, faces, topology, cameras, size, face_ids.shape[-1] // size)
+    return outline.coverage(face_ids, int(outline.count))
 
 
 def _inside(pixel: torch.Tensor, size: int) -> torch.Tensor:

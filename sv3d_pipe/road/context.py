@@ -144,9 +144,13 @@ class Context:
     def warn(self, sentence: str) -> None:
         self.warnings.append(sentence)
 
-    def generator(self, name: str) -> torch.Generator:
-        """A torch generator on ``device``, seeded by the run's seed and ``name`` (stage, purpose)."""
+    def generator(self, name: str, device: str | None = None) -> torch.Generator:
+        """A torch generator on ``device``, seeded by the run's seed and ``name`` (stage, purpose).
+
+        Args:
+            device: another one than the context's.
+        """
         import torch
 
         digest = hashlib.sha256(f"{self.seed}:{name}".encode()).digest()
-        return torch.Generator(self.device).manual_seed(int.from_bytes(digest[:7], "big"))
+        return torch.Generator(device or self.device).manual_seed(int.from_bytes(digest[:7], "big"))

@@ -10,7 +10,7 @@ from sv3d_pipe.config import NerfConfig
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.nerf.fit_field import fit_field
-from sv3d_pipe.nerf.rays import Pictures, pictures
+from sv3d_pipe.nerf.rays import Pictures, draw, pictures
 from sv3d_pipe.road.context import Checkpoint, Context
 
 TINY = NerfConfig(steps=300, samples=4096, levels=8, table_log2=13, finest=64, surface=40)
@@ -151,7 +151,7 @@ def test_targets_between_pixels_are_interpolated():
     ramp = np.tile((np.arange(8, dtype=np.float32) + 0.5)[None, None, :, None] / 8, (1, 8, 1, 4))
     ramp[..., 3] = 1
     camera = orbit(np.array([0.0]), 0.0)
-    batch = Pictures(ramp, camera, "cpu").draw(200, torch.Generator().manual_seed(0))
+    batch = draw([(Pictures(ramp, camera, "cpu"), 1.0)], 200, torch.Generator().manual_seed(0))
     x = 4 - batch.directions[:, 0] / batch.directions[:, 2] * camera.focal(8)  # looks along -z
     expected = (x / 8).clamp(0.5 / 8, 7.5 / 8)
     torch.testing.assert_close(batch.rgba[:, 0], expected, atol=1e-5, rtol=0)
@@ -165,7 +165,7 @@ def test_rays_are_drawn_only_where_the_frames_know_something():
     views = Views(rgba, orbit(np.array([0.0, 90.0]), 0.0), seen=seen)
     [(drawn, _)] = pictures(views, 3.0, "cpu")
     np.testing.assert_array_equal(drawn.chosen, np.arange(8))
-    batch = drawn.draw(50, torch.Generator().manual_seed(0))
+    batch = draw([(drawn, 1.0)], 50, torch.Generator().manual_seed(0))
     assert (batch.directions[:, 1] > 0).all()  # the upper half of the first frame
 
 

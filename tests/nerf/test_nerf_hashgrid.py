@@ -3,8 +3,9 @@ import copy
 import pytest
 import torch
 
+from sv3d_pipe.nerf import _hashgrid_torch
 from sv3d_pipe.nerf.field import RadianceField
-from sv3d_pipe.nerf.hashgrid import Layout, encode, encode_reference
+from sv3d_pipe.nerf.hashgrid import Layout, encode, encode_gathered, encode_reference
 
 
 def test_levels_are_dense_until_the_table_is_full():
@@ -23,9 +24,16 @@ def test_a_dense_level_interpolates_a_linear_function_exactly():
     torch.testing.assert_close(encode(points, table, layout), expected)
 
 
+IMPLEMENTATIONS = {"numba": encode, "gather": encode_gathered}
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("count", [1, 700])
-@pytest.mark.parametrize("levels, table_log2, finest", [(1, 8, 4), (4, 8, 40), (6, 14, 100)])
-def test_numba_matches_reference(count, levels, table_log2, finest):
+@pytest.mark.parametrize("levels, table_log2, finest", [(1, 8, 4), (4, 8, 40), (6, 14, 100), (12, 16, 256)])
+def test_values_and_gradients_match_the_reference(
+    monkeypatch, implementation, count, levels, table_log2, finest
+):
+    monkeypatch.setattr(_hashgrid_torch, "PART", 300)  # the last of three parts is not full
     layout = Layout.geometric(levels, table_log2, 4, finest)
     generator = torch.Generator().manual_seed(1)
     points = torch.rand(count, 3, generator=generator)
@@ -33,12 +41,32 @@ def test_numba_matches_reference(count, levels, table_log2, finest):
     table = torch.randn(layout.rows, 2, generator=generator)
     upstream = torch.randn(count, layout.width, generator=generator)
     results = []
-    for function in (encode, encode_reference):
+    for function in (IMPLEMENTATIONS[implementation], encode_reference):
         inputs = points.clone().requires_grad_(), table.clone().requires_grad_()
         out = function(*inputs, layout)
         results.append((out.detach(), *torch.autograd.grad(out, inputs, upstream)))
     for fast, slow in zip(*results):
-        torch.testing.assert_close(fast, slow, rtol=1e-4, atol=2e-3)
+        torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5 * slow.abs().max().item())
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_no_points_at_all(implementation):
+    layout = Layout.geometric(2, 6, 3, 7)
+    table = torch.ones(layout.rows, 2).requires_grad_()
+    out = IMPLEMENTATIONS[implementation](torch.zeros(0, 3), table, layout)
+    assert out.shape == (0, layout.width)
+    out.sum().backward()
+    assert not table.grad.any()
+
+
+@pytest.mark.parametrize("wanted", [(True, False), (False, True)])
+def test_a_gradient_that_nobody_wants_is_not_computed(wanted):
+    layout = Layout.geometric(2, 6, 3, 7)
+    points, table = torch.full((5, 3), 0.3), torch.ones(layout.rows, 2)
+    for tensor, want in zip((points, table), wanted):
+        tensor.requires_grad_(want)
+    encode_gathered(points, table, layout).sum().backward()
+    assert (points.grad is not None, table.grad is not None) == wanted
 
 
 def test_reference_gradients_are_those_of_finite_differences():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sv3d_pipe.nerf.composite import composite, composite_reference
+from sv3d_pipe.nerf.composite import composite, composite_reference, composite_sums
 from sv3d_pipe.nerf.march import Samples, march, march_reference
 
 
@@ -53,7 +53,19 @@ def test_three_samples_by_hand():
     torch.testing.assert_close(grad, torch.tensor([-0.5 * 0.375, 1.0 * 0.125, 0.0]))
 
 
-def test_composite_matches_reference():
+@pytest.mark.parametrize("function", [composite, composite_sums])
+def test_rays_without_samples_are_empty(function):
+    none = torch.zeros(0)
+    sigma = none.clone().requires_grad_()
+    samples = Samples(none.long(), none, none, torch.zeros(4, dtype=torch.int64))
+    color, alpha = function(sigma, torch.zeros(0, 3), samples)
+    assert color.shape == (3, 3) and alpha.shape == (3,) and not color.any() and not alpha.any()
+    (color.sum() + alpha.sum()).backward()
+    assert len(sigma.grad) == 0
+
+
+@pytest.mark.parametrize("function", [composite, composite_sums])
+def test_composite_matches_reference(function):
     generator = torch.Generator().manual_seed(1)
     origins, directions = _rays(200, generator)
     occupied = torch.rand(8, 8, 8, generator=generator) < 0.4
@@ -62,9 +74,9 @@ def test_composite_matches_reference():
     rgb = torch.rand(len(samples), 3, generator=generator)
     upstream = torch.randn(200, 3, generator=generator), torch.randn(200, generator=generator)
     results = []
-    for function in (composite, composite_reference):
+    for implementation in (function, composite_reference):
         inputs = sigma.clone().requires_grad_(), rgb.clone().requires_grad_()
-        out = function(*inputs, samples)
+        out = implementation(*inputs, samples)
         results.append((*(o.detach() for o in out), *torch.autograd.grad(out, inputs, upstream)))
     for fast, slow in zip(*results):
         torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-5)

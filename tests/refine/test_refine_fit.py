@@ -14,9 +14,10 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.raster import rasterize
 from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.refine.dmtet import largest_components
-from sv3d_pipe.refine.fit_mesh import refine_from, refine_mesh, view_trust
+from sv3d_pipe.refine.fit_mesh import refine_from, refine_mesh
 from sv3d_pipe.refine.losses import anchor_loss, color_loss, normal_loss, smooth_loss
 from sv3d_pipe.refine.silhouette import Topology
+from sv3d_pipe.refine.targets import view_trust
 from sv3d_pipe.road.context import Checkpoint, Context
 
 SMALL = RefineConfig(steps=30, grid=24, render=32, learning_rate=0.05, sds=False)

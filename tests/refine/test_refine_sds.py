@@ -79,7 +79,7 @@ def scene(leaf: torch.Tensor):
     """Pictures that depend on a leaf [8, 8, 4] in a different way in each frame, and masks."""
     shift = torch.arange(21.0)[:, None, None, None] / 21
 
-    def render(chosen):
+    def render(chosen, masked):
         frames = torch.sigmoid(leaf * (1 + shift[chosen]) + shift[chosen])
         return frames, torch.linspace(0, 1, 64).view(1, 8, 8).expand(len(chosen), 8, 8) * (
             1 - shift[chosen, :, :, 0]
@@ -117,7 +117,7 @@ def test_descending_brings_the_latents_to_the_prior():
     leaf = torch.full((8, 8, 4), 0.9, requires_grad=True)
     optimizer = torch.optim.Adam([leaf], lr=0.05)
 
-    def render(chosen):
+    def render(chosen, masked):
         return leaf.expand(len(chosen), 8, 8, 4), torch.ones(len(chosen), 8, 8)
 
     for _ in range(60):

@@ -27,7 +27,7 @@ def mask_of(vertices, faces, factor=FACTOR):
 
 def soft_mask_of(vertices, faces):
     raster = rasterize(vertices, faces, CAMERAS, SIZE * FACTOR)
-    return coverage(vertices, faces, Topology.of(faces), CAMERAS, raster, SIZE)
+    return coverage(vertices, faces, Topology.of(faces), CAMERAS, raster.face_ids, SIZE)
 
 
 @pytest.mark.parametrize("subdivisions", [1, 3, 6])  # 80, 1280 and 81920 faces: from 15 pixels down to 0.3
@@ -73,7 +73,7 @@ def test_hidden_outline_has_no_gradient():
         small, large = directions * 0.08 + offset, directions * 0.35
         both, both_faces = torch.cat([large, small]), torch.cat([faces, faces + len(directions)])
         raster = rasterize(both, both_faces, CAMERAS[0], SIZE * FACTOR)
-        mask = coverage(both, both_faces, Topology.of(both_faces), CAMERAS[0], raster, SIZE)
+        mask = coverage(both, both_faces, Topology.of(both_faces), CAMERAS[0], raster.face_ids, SIZE)
         (mask.sum() + 0 * offset.sum()).backward()
         assert offset.grad.abs().max() == 0
 
@@ -83,7 +83,7 @@ def test_surface_points_lie_on_their_rays_and_follow_the_surface():
     radius = torch.tensor(0.4, requires_grad=True)
     vertices = directions * radius
     raster = rasterize(vertices, faces, CAMERAS, SIZE * FACTOR)
-    hits = surface_hits(vertices, faces, CAMERAS, raster, SIZE)
+    hits = surface_hits(vertices, faces, CAMERAS, raster.face_ids, SIZE)
     assert hits.points.norm(dim=-1).sub(0.4).abs().max() < 2e-3
     xy, depth = CAMERAS.project(hits.points.detach().numpy(), SIZE)
     view, row, column = hits.index // SIZE**2, hits.index // SIZE % SIZE, hits.index % SIZE
@@ -103,7 +103,7 @@ def test_barycentrics_equal_those_of_the_rasterizer():
     directions, faces = sphere(3)
     vertices = directions * 0.4
     raster = rasterize(vertices, faces, CAMERAS, SIZE)
-    hits = surface_hits(vertices, faces, CAMERAS, raster, SIZE)
+    hits = surface_hits(vertices, faces, CAMERAS, raster.face_ids, SIZE)
     assert torch.equal(hits.face_ids, raster.face_ids.reshape(-1)[hits.index])
     torch.testing.assert_close(
         hits.barycentrics, raster.barycentrics.reshape(-1, 3)[hits.index], atol=2e-3, rtol=0

@@ -36,7 +36,7 @@ import torch
 from gpu_watch import GB, Bench, Log
 from recon_stages import warm_up
 
-from sv3d_pipe.device import resolve_device
+from sv3d_pipe.device import nvidia_driver, resolve_device
 from sv3d_pipe.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +66,7 @@ def environment(bench: Bench) -> None:
     if bench.cuda:
         card = torch.cuda.get_device_properties(bench.device)
         machine |= {"card": card.name, "memory_gb": round(card.total_memory / GB, 1)}
-        machine |= {"driver": driver(), "cuda": torch.version.cuda}
+        machine |= {"driver": nvidia_driver(), "cuda": torch.version.cuda}
     bench.log.say("environment", **machine, **versions)
     began = bench.log.seconds
     warm_up()
@@ -78,15 +78,6 @@ def version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def driver() -> str:
-    """Version of the NVIDIA driver, as its own tool says it."""
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
 
 
 def tests(bench: Bench) -> None:

@@ -33,7 +33,7 @@ def paint(bench: Bench, plan: Plan, steps: int) -> np.ndarray:
 
 
 def orbit(bench: Bench) -> None:
-    """The orbit's own 50 steps and decoding, and a few steps by every plan."""
+    """SV3D with random weights: its 50 steps and decoding in the fastest way."""
     _, row = bench.peak(lambda: bench.prior)
     weights = sum(p.numel() for p in bench.prior.pipeline.unet.parameters())
     bench.log.say("random SV3D on the device", **row, unet_weights=weights)
@@ -90,7 +90,8 @@ def distillation(bench: Bench) -> None:
     config = settings(bench, refine_steps=10, sds_every=1)
     start = RadianceField.from_field(bench.field)
     bench.prior.pipeline.adopt(Plan(together=False, chunk=1), bench.device)
-    context = StepContext(bench.device)
+    last = config.refine.steps
+    context = StepContext(bench.device, "refine", {last - 1: bench.sync, last: bench.sync})
     (_, metrics), row = bench.peak(
         lambda: refine_mesh(config.refine, start, bench.views, context, lambda: bench.prior)
     )

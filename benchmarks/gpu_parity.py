@@ -22,7 +22,6 @@ from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.nerf.fit_field import fit_field
 from sv3d_pipe.nerf.hashgrid import Layout, encode
 from sv3d_pipe.nerf.march import Samples, march
-from sv3d_pipe.nerf.rays import Pictures
 from sv3d_pipe.orbit.mini.volume_render import render_volume
 from sv3d_pipe.orbit.mini.voxels import frame_axes
 from sv3d_pipe.pictures import decibels
@@ -115,12 +114,13 @@ def same_samples(bench: Bench) -> Samples:
     """Ray marching on the device and on the CPU; what the CPU found."""
     radius = bench.views.cameras.visible_radius
     hull = torch.from_numpy(carve(bench.views, radius).occupied)
-    rays = Pictures(bench.views.rgba, bench.views.cameras, "cpu")
-    batch = rays.draw(512, torch.Generator().manual_seed(0))
-    jitter = torch.rand(512, generator=torch.Generator().manual_seed(1))
+    origins, directions = bench.views.cameras.rays(32)
+    origins = np.broadcast_to(origins[:, None, None], directions.shape)
+    rays = [torch.from_numpy(np.array(a, np.float32)).reshape(-1, 3) for a in (origins, directions)]
+    jitter = torch.rand(len(rays[0]), generator=torch.Generator().manual_seed(1))
     found = []
     for device in ("cpu", bench.device):
-        moved = (t.to(device) for t in (batch.origins, batch.directions, hull))
+        moved = (tensor.to(device) for tensor in (*rays, hull))
         found.append(march(*moved, radius, radius / 80, jitter.to(device)))
     here, there = found
     equal = len(here) == len(there) and bool((here.ray_indices == there.ray_indices.cpu()).all())

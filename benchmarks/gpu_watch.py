@@ -198,15 +198,16 @@ class StepBar:
     """
 
     def __init__(self, before: dict[int, Callable[[], None]]):
-        self.before, self.stamps, self.done = before, [time.perf_counter()], 0
+        self.before, self.done = before, 0
         self.before.get(0, lambda: None)()
+        self.stamps = [time.perf_counter()]
 
     def update(self, advance: int = 1, metric: str | None = None) -> None:
         if not advance:
             return
-        self.stamps.append(time.perf_counter())
         self.done += advance
         self.before.get(self.done, lambda: None)()
+        self.stamps.append(time.perf_counter())
 
     def median_ms(self, first: int = 5) -> float | None:
         """Of the steps from the first that counts on; None if there are none."""

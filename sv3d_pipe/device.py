@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import subprocess
 import threading
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def resolve_device(name: str) -> str:
         found = f"PyTorch sees {cuda_count} CUDA device{'' if cuda_count == 1 else 's'}"
         raise UserError(f"There is no device {name} here ({found}); use --device cpu or --device auto.")
     return name
+
+
+def nvidia_driver() -> str | None:
+    """Version of the NVIDIA driver, whether or not PyTorch can use its cards; None without one."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return (found.stdout.split() or [None])[0] if found.returncode == 0 else None
 
 
 def check_device_name(name: str) -> None:

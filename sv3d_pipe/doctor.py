@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from dataclasses import replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import sv3d_pipe
 from sv3d_pipe.backend import ON_THE_CPU, OPERATIONS, pick
-from sv3d_pipe.device import prefers_bfloat16, resolve_device
+from sv3d_pipe.device import free_bytes, network_dtype, nvidia_driver, prefers_bfloat16, resolve_device
 from sv3d_pipe.errors import UserError
 
 PACKAGES = (
@@ -21,10 +22,24 @@ PACKAGES = (
     "rembg", "typer", "rich",
 )  # fmt: skip
 OPTIONAL = ("nerfacc", "rembg")
+EXTRAS = {  # package: what it adds, and how it is installed
+    "accelerate": ("orbits in less GPU memory (orbit.low_vram)", "accelerate"),
+    "rembg": ("cut-outs by a network instead of the offline matte", "'img2mesh[rembg]'"),
+    "usd-core": ("USDZ files", "'img2mesh[usd]'"),
+    "pynanoinstantmeshes": ("export.remesh", "'img2mesh[remesh]'"),
+    "peft": ("fine-tuning with LoRA", "'img2mesh[train]'"),
+    "torchmetrics": ("LPIPS and CLIP-S in img2mesh eval", "'img2mesh[eval]'"),
+}
+SV3D_SIZE = 576
+GB = 1e9
 
 
 def examine(out: Path) -> dict[str, Any]:
-    """Sections ``machine``, ``packages``, ``stages``, ``operations``, ``models``, each name -> text; and ``problems``.
+    """Sections ``machine``, ``packages``, ``stages``, ``operations``, ``plans``, ``models``, ``more``, each name -> text;
+    and ``problems``.
+
+    ``plans`` says how SV3D at its full size would be fitted into the device's free memory, ``more`` what can be
+    installed for more.
 
     Args:
         out: folder where results would go; the free space on its disk is reported.
@@ -34,16 +49,19 @@ def examine(out: Path) -> dict[str, Any]:
     problems = [f"{name} is not installed; install img2mesh again." for name in missing]
     models, model_problem = _model()
     if "torch" in missing:
-        machine, stages, operations = _machine(out), {}, {}
+        machine, stages, operations, plans = _machine(out), {}, {}, {}
     else:
         device = resolve_device("auto")
         machine, stages, operations = _machine(out) | _torch(), _stages(device), _operations(device)
+        plans = {} if "diffusers" in missing else _plans(device)
     return {
         "machine": machine,
         "packages": {name: found or "not installed" for name, found in packages.items()},
         "stages": stages,
         "operations": operations,
+        "plans": plans,
         "models": models,
+        "more": _more(packages),
         "problems": problems + model_problem,
     }
 
@@ -67,12 +85,65 @@ def _machine(out: Path) -> dict[str, str]:
 def _torch() -> dict[str, str]:
     import torch
 
-    cards = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    cards = {f"cuda:{index}": _card(index) for index in range(count)}
+    driver = nvidia_driver()
     return {
-        "CUDA": ", ".join(cards) if torch.cuda.is_available() else "none",
+        "CUDA": f"{count} card{'s' * (count > 1)}, PyTorch for CUDA {torch.version.cuda}"
+        if count
+        else "none",
+        **cards,
+        "NVIDIA driver": driver or "none",
         "device": f"{resolve_device('auto')} (chosen by --device auto)",
         "threads": f"{torch.get_num_threads()}, OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'not set')}",
     }
+
+
+def _card(index: int) -> str:
+    """Name, memory and compute capability of a CUDA card."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info(index)
+    major, minor = torch.cuda.get_device_capability(index)
+    name = torch.cuda.get_device_name(index)
+    return f"{name}, {total / GB:.1f} GB, {free / GB:.1f} GB free, compute capability {major}.{minor}"
+
+
+def _plans(device: str) -> dict[str, str]:
+    """How SV3D paints and distills in the memory that is free on the device."""
+    import torch
+
+    from sv3d_pipe.cameras import N_FRAMES
+    from sv3d_pipe.orbit.sv3d.sv3d_painter import plans_within, released_load
+
+    itemsize = getattr(torch, network_dtype("auto", device)).itemsize
+    load, room = released_load(N_FRAMES, SV3D_SIZE, itemsize), free_bytes(device)
+
+    def best(with_gradient: bool) -> str:
+        plan = plans_within(room, load, device, with_gradient=with_gradient)[0]
+        needs = plan.peak(replace(load, decode=load.encode) if with_gradient else load)
+        lacks = "" if needs <= room else "; TOO LITTLE MEMORY"
+        return f"{plan} ({needs / GB:.1f} of {room / GB:.1f} GB free{lacks})"
+
+    return {f"SV3D orbit, {SV3D_SIZE} px": best(False), "SV3D distillation": best(True)}
+
+
+def _more(packages: dict[str, str | None]) -> dict[str, str]:
+    """What is not here and would be of use: the name of what is missing -> what it gives and how to get it."""
+    found = {
+        name: f"{gives}: pip install {how}"
+        for name, (gives, how) in EXTRAS.items()
+        if packages.get(name) is None and _version(name) is None
+    }
+    if packages.get("torch") is not None:
+        import torch
+
+        if not torch.cuda.is_available() and nvidia_driver():
+            found["PyTorch for CUDA"] = (
+                "this machine has an NVIDIA card that this PyTorch cannot use: choose CUDA at "
+                "https://pytorch.org/get-started and install what it says"
+            )
+    return found
 
 
 def _stages(device: str) -> dict[str, str]:

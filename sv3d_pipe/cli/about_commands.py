@@ -52,7 +52,7 @@ def doctor(
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     else:
-        for section in ("machine", "packages", "stages", "operations", "models"):
+        for section in ("machine", "packages", "stages", "operations", "plans", "models", "more"):
             typer.echo(f"{section}")
             for name, text in found[section].items():
                 typer.echo(f"  {name:<24}{text}")

@@ -16,7 +16,7 @@ from sv3d_pipe.orbit.mini.mini_painter import MiniPainter
 from sv3d_pipe.orbit.paint import paint, prior_loader
 from sv3d_pipe.orbit.store.load import load_model
 from sv3d_pipe.orbit.sv3d import sv3d_painter
-from sv3d_pipe.orbit.sv3d.sv3d_painter import SV3DPainter, load_of
+from sv3d_pipe.orbit.sv3d.sv3d_painter import SV3DPainter, load_of, released_load
 from sv3d_pipe.road.context import Context
 
 GB = 10**9
@@ -50,6 +50,10 @@ def test_load_of_a_small_model_by_hand():
     assert load.unet == 4 * sum(p.numel() for p in pipeline.unet.parameters())
     assert load.half == 28 * 5 * 12 * 12 * 64 * 4  # latents of 12 x 12, 64 channels of four bytes
     assert load.decode == load.tile == 6 * 96 * 96 * 8 * 4  # smaller than a tile
+
+
+def test_the_released_load_needs_no_weights():
+    assert released_load(frames=21, size=576, itemsize=2) == FULL
 
 
 def test_peak_by_hand():

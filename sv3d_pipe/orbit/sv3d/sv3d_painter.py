@@ -28,6 +28,7 @@ from sv3d_pipe.road.context import Context
 UNET_MAPS = 28  # one half of guidance
 DECODE_MAPS = 6
 ENCODE_MAPS = 25  # with the graph for a gradient
+UNET_NUMBERS, VAE_NUMBERS, CLIP_NUMBERS = 1_525_278_442, 83_653_843, 632_076_800  # in sv3d-p's weights
 FEW_STEPS = 12  # fewer are enough only for models trained to need few, which SV3D's are not
 
 
@@ -41,18 +42,7 @@ class SV3DPainter(Painter):
     ) -> tuple[Plan, ...]:
         """Raises UserError for low_vram without the package that moves the models."""
         load = load_of(self.pipeline, frames, config.size)
-        offload = device.startswith("cuda") and is_accelerate_available()
-        if config.low_vram and device.startswith("cuda") and not offload:
-            raise UserError(
-                "low_vram needs the package accelerate; install it with `pip install accelerate`."
-            )
-        known = candidates(offload, config.low_vram)
-        if device == "mps":  # both halves together have more elements than it can number
-            known = tuple(plan for plan in known if not plan.together)
-        if with_gradient:  # frames are encoded one by one, and none is decoded
-            load = replace(load, decode=load.encode)
-            known = tuple(plan for plan in known if plan.chunk == 1 and not plan.tiled)
-        return that_fit(known, load, room_for(self.pipeline, device))
+        return plans_within(room_for(self.pipeline, device), load, device, config.low_vram, with_gradient)
 
     def brief(self, config: OrbitConfig, plan: Plan, context: Context) -> None:
         dtype = str(self.pipeline.unet.dtype).removeprefix("torch.")
@@ -74,17 +64,50 @@ class SV3DPainter(Painter):
         return crisp(rgba)
 
 
+def plans_within(
+    room: int, load: Load, device: str, low_vram: bool = False, with_gradient: bool = False
+) -> tuple[Plan, ...]:
+    """Ways to do the work in so many bytes, see :meth:`sv3d_pipe.orbit.model.OrbitModel.plans`.
+
+    Raises UserError for low_vram without the package that moves the models.
+    """
+    offload = device.startswith("cuda") and is_accelerate_available()
+    if low_vram and device.startswith("cuda") and not offload:
+        raise UserError("low_vram needs the package accelerate; install it with `pip install accelerate`.")
+    known = candidates(offload, low_vram)
+    if device == "mps":  # both halves together have more elements than it can number
+        known = tuple(plan for plan in known if not plan.together)
+    if with_gradient:  # frames are encoded one by one, and none is decoded
+        load = replace(load, decode=load.encode)
+        known = tuple(plan for plan in known if plan.chunk == 1 and not plan.tiled)
+    return that_fit(known, load, room)
+
+
 def load_of(pipeline: StableVideo3DPipeline, frames: int, size: int) -> Load:
     """What an orbit of ``frames`` pictures ``size`` pixels wide asks of memory."""
     unet, vae = pipeline.unet, pipeline.vae
+    weights = Load(module_bytes(unet), module_bytes(vae), module_bytes(pipeline.image_encoder))
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
-    latent_map = unet.config.block_out_channels[0] * unet.dtype.itemsize * (size // factor) ** 2
+    latent = unet.config.block_out_channels[0] * unet.dtype.itemsize
     pixel = vae.config.block_out_channels[0] * vae.dtype.itemsize
-    return Load(
-        module_bytes(unet),
-        module_bytes(vae),
-        module_bytes(pipeline.image_encoder),
-        half=UNET_MAPS * frames * latent_map,
+    return _with_activations(weights, frames, size, factor, latent, pixel)
+
+
+def released_load(frames: int, size: int, itemsize: int) -> Load:
+    """As :func:`load_of`, for Stability's sv3d-p without its weights at hand.
+
+    Args:
+        itemsize: bytes per number of the UNet and the image encoder; the VAE's have four.
+    """
+    weights = Load(UNET_NUMBERS * itemsize, VAE_NUMBERS * 4, CLIP_NUMBERS * itemsize)
+    return _with_activations(weights, frames, size, 8, 320 * itemsize, 128 * 4)
+
+
+def _with_activations(weights: Load, frames: int, size: int, factor: int, latent: int, pixel: int) -> Load:
+    """Of networks whose first level takes ``latent`` bytes per latent, and ``pixel`` per pixel in the VAE."""
+    return replace(
+        weights,
+        half=UNET_MAPS * frames * latent * (size // factor) ** 2,
         decode=DECODE_MAPS * pixel * size**2,
         tile=DECODE_MAPS * pixel * min(size, TILE * factor) ** 2,
         encode=ENCODE_MAPS * pixel * size**2,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from typing import Any
 from unittest import mock
 
@@ -14,23 +13,29 @@ from recon_contenders import hull_solid
 from recon_fit import torch_backend
 from recon_stages import HARMLESS
 
+from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.config import Config
 from sv3d_pipe.errors import Cancelled
-from sv3d_pipe.geometry.raster import Raster, rasterize
+from sv3d_pipe.geometry.raster import visible_faces
 from sv3d_pipe.geometry.tets import marching_tetrahedra
 from sv3d_pipe.nerf import field as field_module
 from sv3d_pipe.nerf import fit_field
 from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.nerf.hashgrid import Layout, encode, encode_reference
 from sv3d_pipe.refine import fit_mesh, mesh_picture
+from sv3d_pipe.refine.dmtet import DeformableSolid
 from sv3d_pipe.refine.fit_mesh import refine_mesh
+from sv3d_pipe.refine.silhouette import Outline
+from sv3d_pipe.refine.surface_hits import Touched
 
 NERF_PARTS = [
     (fit_field, name) for name in ("carve", "find_depths", "find_hollow", "optimize", "psnr", "extract")
 ]
 NERF_STEP_PARTS = [(fit_field, "march"), (fit_field, "composite"), (field_module, "encode")]
-REFINE_STEP_PARTS = [(mesh_picture, name) for name in ("rasterize", "coverage", "surface_hits")]
-REFINE_STEP_PARTS += [(fit_mesh, name) for name in ("draw", "normal_loss", "smooth_loss")]
+REFINE_STEP_PARTS = [
+    (DeformableSolid, "surface"), (fit_mesh, "draw"), (fit_mesh, "normal_loss"), (fit_mesh, "smooth_loss"),
+    (mesh_picture, "visible_faces"), (Outline, "of"), (Outline, "coverage"), (Touched, "of"), (Touched, "hits"),
+]  # fmt: skip
 LOOKED_AT = 10  # steps whose parts are clocked
 PROFILED = 3
 ALLOWED_S = 70
@@ -181,13 +186,13 @@ def against_torch(bench: Bench) -> None:
 @contextlib.contextmanager
 def plain_path() -> Iterator[None]:
     """nerf and the colors by the references in plain torch, the z-buffer by numba on the CPU."""
-    with torch_backend(), mock.patch.object(mesh_picture, "rasterize", rasterize_on_cpu):
+    with torch_backend(), mock.patch.object(mesh_picture, "visible_faces", visible_on_cpu):
         yield
 
 
-def rasterize_on_cpu(vertices: torch.Tensor, faces: torch.Tensor, cameras: Any, size: int) -> Raster:
-    raster = rasterize(vertices.detach().cpu(), faces.cpu(), cameras, size)
-    return Raster(*(getattr(raster, f.name).to(vertices.device) for f in fields(raster)))
+def visible_on_cpu(vertices: torch.Tensor, faces: torch.Tensor, cameras: Cameras, size: int) -> torch.Tensor:
+    """:func:`visible_faces` by numba, whatever device the mesh is on."""
+    return visible_faces(vertices.detach().cpu(), faces.cpu(), cameras, size).to(vertices.device)
 
 
 def operations(bench: Bench) -> None:
@@ -219,6 +224,6 @@ def operations(bench: Bench) -> None:
             grid=grid,
             faces=len(faces),
             marching_both_ms=bench.median_ms(march_once),
-            rasterize_4_ms=bench.median_ms(lambda: rasterize(*raster)),  # noqa: B023
-            rasterize_4_on_cpu_ms=bench.median_ms(lambda: rasterize_on_cpu(*raster), 3),  # noqa: B023
+            visible_4_ms=bench.median_ms(lambda: visible_faces(*raster)),  # noqa: B023
+            visible_4_on_cpu_ms=bench.median_ms(lambda: visible_on_cpu(*raster), 3),  # noqa: B023
         )

@@ -164,8 +164,8 @@ class Bench:
 
 
 @contextlib.contextmanager
-def parts(bench: Bench, functions: list[tuple[ModuleType, str]]) -> Iterator[dict[str, float]]:
-    """Adds up the seconds of functions, given by module and name there, the device's work included.
+def parts(bench: Bench, functions: list[tuple[ModuleType | type, str]]) -> Iterator[dict[str, float]]:
+    """Adds up the seconds of functions, given by module or class and name there, the device's work included.
 
     The device is waited for before and after each, so that the whole is slower than without.
     """
@@ -184,9 +184,9 @@ def parts(bench: Bench, functions: list[tuple[ModuleType, str]]) -> Iterator[dic
         return call
 
     with contextlib.ExitStack() as stack:
-        for module, name in functions:
-            if hasattr(module, name):
-                stack.enter_context(mock.patch.object(module, name, clocked(name, getattr(module, name))))
+        for owner, name in functions:
+            shown = f"{owner.__name__}.{name}" if isinstance(owner, type) else name
+            stack.enter_context(mock.patch.object(owner, name, clocked(shown, getattr(owner, name))))
         yield spent
 
 

@@ -46,7 +46,7 @@ LOOKS = {  # data sets in the order in which they are drawn
     "dressed": ("--seed", "4"),
 }
 SIZES = ((12, 4), (8, 3), (4, 2))  # blocks of the transformer and of convolutions, the largest first
-ENOUGH = 250_000  # examples that a size must be able to see in the time
+ENOUGH = 150_000  # examples that a size must be able to see in the time
 RATED = 6  # steps from which its speed is told
 AT_THE_END = 45.0  # seconds for the depth network and for saving
 VALIDATION = 7.0  # seconds every minute, saving included
@@ -58,7 +58,7 @@ class Scale:
 
     views: int = 32
     photos: int = 5
-    batch: int = 64
+    batch: int = 128
     sizes: tuple[tuple[int, int], ...] = SIZES
     enough: int = ENOUGH
     depth_steps: int = 2000
@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=420, help="from the start to the last file")
     parser.add_argument("--rehearse", action="store_true", help="little of everything, for a CPU")
-    parser.add_argument("--learning-rate", type=float, default=8e-4)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     options = parser.parse_args()
     began, scale = time.monotonic(), REHEARSAL if options.rehearse else Scale()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -213,7 +213,6 @@ def main() -> None:
             path.unlink()
     sets = [options.data / "drawn" / name for name in LOOKS]
     drawing = [draw(meshes, data, scale, *LOOKS[data.name]) for meshes, data in zip((held, train), sets)]
-    torch.backends.cudnn.benchmark = True  # shapes never change
     pipeline = start_model("mini", "p", device, options.out)
     log(what="start", device=torch.cuda.get_device_name() if device == "cuda" else device, torch=torch.__version__,
         objects=len(list(train.glob("*.glb"))), held=len(list(held.glob("*.glb"))), processors=os.cpu_count())  # fmt: skip
@@ -237,6 +236,7 @@ def main() -> None:
         objects=len(views.photos),
         gb=round(views.frames.nbytes / 1e9 + views.fine.nbytes / 1e9, 2),
     )
+    torch.backends.cudnn.benchmark = True  # from here on shapes never change
     real = len(views.photos)  # objects of real proportions
     threading.Thread(target=draw_the_rest, daemon=True).start()
     examples = ResidentExamples(views, recipe, in_order=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from sv3d_pipe.orbit.mini.voxels import frame_axes
 LOOKED_AT = 2 * (FINE * FINE_SIDE**2 + COARSE)  # bytes of what is kept of a look at a photo
 SHARE = 0.4  # of the memory that is free may be filled with a data set
 MOST_READERS = 16  # processes
+AT_ONCE = 16  # objects whose photos are looked at together
 
 
 def fits(orbits: OrbitSet, device: torch.device) -> bool:
@@ -65,6 +67,7 @@ class ResidentViews:
         self.textured: list[bool] = []
         self.photos: list[np.ndarray] = []
         self.first_view, self.first_photo = [], []  # of each object, in the tensors below
+        self._views = self._photos = 0  # of all objects
         size = codec.config.size
         self.frames = torch.empty(0, size, size, 4, dtype=torch.uint8, device=device)  # [V, S, S, 4]
         self.photo_frames = torch.empty_like(self.frames)  # [P, S, S, 4]
@@ -90,39 +93,51 @@ class ResidentViews:
             UserError: a record is unfit, or a picture is damaged.
         """
         loader = torch.utils.data.DataLoader(
-            _Read(orbits, frames, self.codec, self.seed),
+            _Objects(orbits, frames, self.codec, self.seed),
             batch_size=None,
+            collate_fn=_as_it_is,
             num_workers=processes,
             multiprocessing_context="spawn" if processes else None,
         )
-        parts = []
-        view, photo = len(self.frames), len(self.photo_frames)
-        for found in loader:
-            if isinstance(found, UserError):
-                raise found
-            record, photo_frames, shown = found
-            looks = torch.cat([shown, shown.flip(-1)]).to(self.device).float()
-            fine, whole = (part.unflatten(0, (2, -1)) for part in seen(looks))
-            depth = record.photos.depth.clamp(min=FLATTEST).to(self.device)
-            pictures = (
-                part.to(self.device, copy=True) for part in (record.rgba, photo_frames)
-            )  # not in shared memory
-            parts.append((*pictures, fine, whole, depth))
-            self.first_view.append(view)
-            self.first_photo.append(photo)
-            views, photos = len(record.rgba), len(photo_frames)
-            view, photo = view + views, photo + photos
-            self.photos.append(np.arange(views, views + photos))
-            self.azimuth_deg.append(_both(record.azimuth_deg, record.photos.azimuth_deg))
-            self.elevation_deg.append(_both(record.elevation_deg, record.photos.elevation_deg))
-            self.textured.append(bool(record.textured))
+        waiting: list[_Object] = []
+        looked: list[tuple[torch.Tensor, ...]] = []
+        for read in loader:
+            if isinstance(read, UserError):
+                raise read
+            waiting.append(read)
+            if len(waiting) == AT_ONCE:
+                looked.append(self._look_at(waiting))
+                waiting = []
+            self._take(read)
             on_object()
-        if parts:
-            rgba, photo_frames, fine, whole, depth = zip(*parts)
-            self.frames = torch.cat([self.frames, *rgba])
+        if waiting:
+            looked.append(self._look_at(waiting))
+        if looked:
+            frames, photo_frames, fine, whole, depth = zip(*looked)
+            self.frames = torch.cat([self.frames, *frames])
             self.photo_frames = torch.cat([self.photo_frames, *photo_frames])
             self.fine, self.whole = torch.cat([self.fine, *fine], 1), torch.cat([self.whole, *whole], 1)
             self.depth = torch.cat([self.depth, *depth])
+
+    def _look_at(self, objects: list[_Object]) -> tuple[torch.Tensor, ...]:
+        """Pictures, looks and depths of some objects, on the device; nothing is worked on before it is there."""
+        names = ("frames", "photo_frames", "shown", "depth")
+        arrays = (np.concatenate([getattr(one, name) for one in objects]) for name in names)
+        frames, photo_frames, shown, depth = (torch.from_numpy(array).to(self.device) for array in arrays)
+        looks = torch.cat([shown, shown.flip(-1)]).float()
+        fine, whole = (part.unflatten(0, (2, -1)) for part in seen(looks))
+        return frames, photo_frames, fine, whole, depth
+
+    def _take(self, read: _Object) -> None:
+        """Note where an object's views and photos will lie, and how they were taken."""
+        views, photos = len(read.frames), len(read.photo_frames)
+        self.first_view.append(self._views)
+        self.first_photo.append(self._photos)
+        self._views, self._photos = self._views + views, self._photos + photos
+        self.photos.append(np.arange(views, views + photos))
+        self.azimuth_deg.append(read.azimuth_deg)
+        self.elevation_deg.append(read.elevation_deg)
+        self.textured.append(read.textured)
 
     def take_units(self, units: Units) -> None:
         """Make the mean and spread of what is seen in the photos the units of features."""
@@ -181,11 +196,28 @@ class ResidentExamples(Examples):
         return Batch(clean, clean[:, -1], token, ids)
 
 
-class _Read(torch.utils.data.Dataset):
-    """Each object's record, its photos as frames, and its photos as the recognizer sees them.
+@dataclass(frozen=True)
+class _Object:
+    """What is read of one object, as arrays: handing a tensor from process to process takes ten times as long.
 
-    A fault is given in place of these, since one that is raised in another process loses its sentence.
+    Attributes:
+        frames: [V, S, S, 4] and photo_frames [P, S, S, 4] uint8.
+        shown: [P, 4, SIDE, SIDE] float16, the photos as the recognizer sees them.
+        depth: [P] float32. azimuth_deg, elevation_deg: [V + P] float32.
+        textured: as the record says.
     """
+
+    frames: np.ndarray
+    photo_frames: np.ndarray
+    shown: np.ndarray
+    depth: np.ndarray
+    azimuth_deg: np.ndarray
+    elevation_deg: np.ndarray
+    textured: bool
+
+
+class _Objects(torch.utils.data.Dataset):
+    """Every object of a data set, or its fault: one that is raised in another process loses its sentence."""
 
     def __init__(self, orbits: Sequence[Any], frames: int, codec: PixelCodec, seed: int):
         self.orbits, self.frames, self.codec, self.seed = orbits, frames, codec, seed
@@ -193,7 +225,7 @@ class _Read(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.orbits)
 
-    def __getitem__(self, index: int) -> tuple[Any, torch.Tensor, torch.Tensor] | UserError:
+    def __getitem__(self, index: int) -> _Object | UserError:
         try:
             record, rng = self.orbits[index], np.random.default_rng((self.seed, index))
             check_record(record, self.frames)
@@ -201,9 +233,19 @@ class _Read(torch.utils.data.Dataset):
             photos = [record.photos[number] for number in range(len(record.photos))]
         except UserError as fault:
             return fault
-        frames = torch.cat([as_frame(photo, self.codec) for photo in photos])  # [P, S, S, 4]
-        shown = torch.stack([framed(photo, rng) for photo in photos]).half()  # [P, 4, SIDE, SIDE]
-        return record, frames, shown
+        return _Object(
+            record.rgba.numpy(),
+            torch.cat([as_frame(photo, self.codec) for photo in photos]).numpy(),
+            torch.stack([framed(photo, rng) for photo in photos]).half().numpy(),
+            record.photos.depth.clamp(min=FLATTEST).numpy(),
+            _both(record.azimuth_deg, record.photos.azimuth_deg),
+            _both(record.elevation_deg, record.photos.elevation_deg),
+            bool(record.textured),
+        )
+
+
+def _as_it_is(read: _Object | UserError) -> _Object | UserError:
+    return read
 
 
 def _both(views: Any, photos: Any) -> np.ndarray:
@@ -211,5 +253,5 @@ def _both(views: Any, photos: Any) -> np.ndarray:
 
 
 def readers() -> int:
-    """Processes that read a data set: as many as there are processors, and one for the rest."""
-    return max(1, min(MOST_READERS, (os.cpu_count() or 1) - 1))
+    """Processes that read a data set: as many as this one may use processors, but one."""
+    return max(1, min(MOST_READERS, len(os.sched_getaffinity(0)) - 1))

@@ -84,17 +84,20 @@ def tests(bench: Bench) -> None:
     """The tests that need a GPU, for a third of the time at most; their output goes into a file."""
     limit_s = min(bench.left_s, bench.ends_s / 3)
     files = [str(p) for p in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in p.read_text()]
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-m", "gpu", "-rs", "--tb", "short", *files]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-m", "gpu", "-rs", "--tb", "short"]
+    command += ["-p", "tell_failures", *files]
     began, output = bench.log.seconds, bench.log.beside("tests.txt")
     with output.open("w") as file:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+        plugins = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+        environ = os.environ | {"PYTHONPATH": plugins}
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=file, stderr=subprocess.STDOUT)
         try:
             code = process.wait(limit_s)
         except subprocess.TimeoutExpired:
             process.kill()
             code = f"ended after {limit_s:.0f} s"
     text = output.read_text()
-    failed = re.findall(r"^(?:FAILED|ERROR) .*", text, re.MULTILINE)
+    failed = re.findall(r"^FAILED (\S+)", text, re.MULTILINE)
     last = (text.strip().splitlines() or [""])[-1]
     seconds = round(bench.log.seconds - began, 1)
     bench.log.say("pytest -m gpu", exit_code=code, s=seconds, summary=last, failed=failed)

@@ -8,7 +8,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from gpu_watch import Bench, StepContext, parts
+from gpu_watch import Bench, Steps, parts
 from recon_contenders import hull_solid
 from recon_fit import torch_backend
 from recon_stages import HARMLESS
@@ -27,6 +27,7 @@ from sv3d_pipe.refine.dmtet import DeformableSolid
 from sv3d_pipe.refine.fit_mesh import refine_mesh
 from sv3d_pipe.refine.silhouette import Outline
 from sv3d_pipe.refine.surface_hits import Touched
+from sv3d_pipe.road.context import Context
 
 NERF_PARTS = [
     (fit_field, name) for name in ("carve", "find_depths", "find_hollow", "optimize", "psnr", "extract")
@@ -60,14 +61,14 @@ def settings(bench: Bench, nerf_steps: int = 600, refine_steps: int = 1000, **re
 def road(bench: Bench) -> None:
     """One object's true views through nerf and refine with the paper's numbers of steps, without distillation."""
     config = settings(bench)
-    context = StepContext(bench.device)
+    steps = Steps(bench.device)
     with parts(bench, NERF_PARTS) as spent:
         (bench.field, metrics), row = bench.peak(
-            lambda: fit_field.fit_field(config.nerf, bench.views, context)
+            lambda: fit_field.fit_field(config.nerf, bench.views, steps.context)
         )
     bench.found["nerf"] = row["s"]
     bench.log.say(
-        "nerf", steps=config.nerf.steps, size=bench.size, **row, step_ms=context.bars["nerf"].median_ms(),
+        "nerf", steps=config.nerf.steps, size=bench.size, **row, step_ms=steps.bars["nerf"].median_ms(),
         parts_s=rounded(spent), psnr_db=round(metrics["psnr_db"], 2),
     )  # fmt: skip
     refine(bench, config)
@@ -77,17 +78,19 @@ def road(bench: Bench) -> None:
 
 def refine(bench: Bench, config: Config) -> None:
     """The refine stage; cut off, and its seconds extrapolated, where it would take half of what is left."""
-    context = StepContext(bench.device, seconds=bench.left_s / 2)
+    steps = Steps(bench.device, seconds=bench.left_s / 2)
     start = RadianceField.from_field(bench.field)
     with parts(bench, [(fit_mesh, "score")]) as spent:
         try:
-            (_, metrics), row = bench.peak(lambda: refine_mesh(config.refine, start, bench.views, context))
+            (_, metrics), row = bench.peak(
+                lambda: refine_mesh(config.refine, start, bench.views, steps.context)
+            )
         except Cancelled:
-            step_ms, done = context.bars["refine"].median_ms(), context.bars["refine"].done
+            step_ms, done = steps.bars["refine"].median_ms(), steps.bars["refine"].done
             row, metrics = {"s": 1e-3 * step_ms * config.refine.steps}, f"cut off after {done} steps"
     bench.found["refine"] = row["s"]
     bench.log.say(
-        "refine", steps=config.refine.steps, size=bench.size, **row, step_ms=context.bars["refine"].median_ms(),
+        "refine", steps=config.refine.steps, size=bench.size, **row, step_ms=steps.bars["refine"].median_ms(),
         parts_s=rounded(spent), metrics=metrics,
     )  # fmt: skip
 
@@ -100,7 +103,7 @@ class Looks(contextlib.ExitStack):
     """Clocks the parts of some steps of a fit, then counts the waits of others, then profiles a few.
 
     Attributes:
-        before: for a :class:`StepContext`.
+        before: for :class:`Steps`.
         spent, counted: seconds by part and waits by line, of ``LOOKED_AT`` steps each.
         launches: kernels per step; None without a GPU.
     """
@@ -148,17 +151,17 @@ def steps(bench: Bench) -> None:
     config = settings(bench, nerf_steps=60, refine_steps=40)
     look_at_steps(bench, "nerf", NERF_STEP_PARTS, lambda c: fit_field.fit_field(config.nerf, bench.views, c))
 
-    def refined(context: StepContext) -> None:
+    def refined(context: Context) -> None:
         refine_mesh(config.refine, RadianceField.from_field(bench.field), bench.views, context)
 
     look_at_steps(bench, "refine", REFINE_STEP_PARTS, refined)
 
 
-def look_at_steps(bench: Bench, stage: str, functions: list, work: Callable[[StepContext], Any]) -> None:
+def look_at_steps(bench: Bench, stage: str, functions: list, work: Callable[[Context], Any]) -> None:
     """Rows about some steps of a stage, each look in steps of its own."""
     looks = Looks(bench, stage, functions)
     with looks:
-        work(StepContext(bench.device, stage, looks.before))
+        work(Steps(bench.device, stage, looks.before).context)
     count = LOOKED_AT
     bench.log.say(f"{stage}, ms per step by part", **rounded(looks.spent, 1e3 / count))
     lines = {line: waits / count for line, waits in looks.counted.most_common()}
@@ -172,11 +175,11 @@ def against_torch(bench: Bench) -> None:
     config = settings(bench, nerf_steps=120, refine_steps=40)
     rows = {}
     for name, backend in {"ours": contextlib.nullcontext, "plain": plain_path}.items():
-        context = StepContext(bench.device)
+        steps = Steps(bench.device)
         with backend():
-            found = fit_field.fit_field(config.nerf, bench.views, context)[0]
-            refine_mesh(config.refine, RadianceField.from_field(found), bench.views, context)
-        rows[name] = {title: context.bars[title].median_ms() for title in ("nerf", "refine")}
+            found = fit_field.fit_field(config.nerf, bench.views, steps.context)[0]
+            refine_mesh(config.refine, RadianceField.from_field(found), bench.views, steps.context)
+        rows[name] = {title: steps.bars[title].median_ms() for title in ("nerf", "refine")}
     for title in ("nerf", "refine"):
         ours, plain = rows["ours"][title], rows["plain"][title]
         bench.log.say(f"{title}, ms per step", ours=ours, plain=plain, plain_by_ours=round(plain / ours, 2))

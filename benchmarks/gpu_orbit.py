@@ -8,7 +8,7 @@ from unittest import mock
 import numpy as np
 import torch
 from gpu_fit import settings
-from gpu_watch import GB, Bench, StepContext
+from gpu_watch import GB, Bench, Steps
 
 from sv3d_pipe.cameras import N_FRAMES
 from sv3d_pipe.config import OrbitConfig
@@ -91,12 +91,12 @@ def distillation(bench: Bench) -> None:
     start = RadianceField.from_field(bench.field)
     bench.prior.pipeline.adopt(Plan(together=False, chunk=1), bench.device)
     last = config.refine.steps
-    context = StepContext(bench.device, "refine", {last - 1: bench.sync, last: bench.sync})
+    steps = Steps(bench.device, "refine", {last - 1: bench.sync, last: bench.sync})
     (_, metrics), row = bench.peak(
-        lambda: refine_mesh(config.refine, start, bench.views, context, lambda: bench.prior)
+        lambda: refine_mesh(config.refine, start, bench.views, steps.context, lambda: bench.prior)
     )
     del row["s"]
-    stamps = context.bars["refine"].stamps
+    stamps = steps.bars["refine"].stamps
     seconds = stamps[-1] - stamps[-2]
     bench.found["distillation"] = seconds
     bench.log.say("refine step with distillation", s=round(seconds, 3), **row, sds_steps=metrics["sds_steps"])
@@ -117,9 +117,9 @@ def whole(bench: Bench) -> None:
     config = settings(bench, refine_steps=PAPER_STEPS)
     start = RadianceField.from_field(bench.field)
     bench.prior.pipeline.adopt(Plan(together=False, chunk=1), bench.device)
-    context = StepContext(bench.device)
+    steps = Steps(bench.device)
     (_, metrics), row = bench.peak(
-        lambda: refine_mesh(config.refine, start, bench.views, context, lambda: bench.prior)
+        lambda: refine_mesh(config.refine, start, bench.views, steps.context, lambda: bench.prior)
     )
     bench.log.say("refine with distillation", steps=config.refine.steps, **row, metrics=metrics)
     before = [bench.found.get(name) for name in ("orbit", "nerf")]

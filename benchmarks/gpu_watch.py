@@ -215,12 +215,15 @@ class StepBar:
         return round(statistics.median(times), 2) if times else None
 
 
-class StepContext(Context):
-    """A stage's surroundings that keep every bar by its title, the newest of each.
+class Steps:
+    """Watches the steps of a stage: every progress bar by its title, the newest of each.
 
     Args:
         title: of the bar to which ``before`` belongs, see :class:`StepBar`.
         seconds: after which the stage ends with Cancelled.
+    Attributes:
+        bars: by title.
+        context: the stage's surroundings.
     """
 
     def __init__(
@@ -231,9 +234,9 @@ class StepContext(Context):
         seconds: float = 1e9,
     ):
         ends = time.monotonic() + seconds
-        super().__init__(device=device, open_bar=self._open, cancelled=lambda: time.monotonic() > ends)
         self.bars: dict[str, StepBar] = {}
         self._title, self._before = title, before or {}
+        self.context = Context(device=device, open_bar=self._open, cancelled=lambda: time.monotonic() > ends)
 
     @contextlib.contextmanager
     def _open(self, title: str, total: int) -> Iterator[StepBar]:

@@ -3,6 +3,9 @@
 Run by test_make_believe_gpu.py in processes of their own: PyTorch knows the device for good once it is imported.
 """
 
+from contextlib import contextmanager
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -206,6 +209,15 @@ def test_a_fit_goes_on_where_another_device_left_it(cuda, tmp_path, began, goes_
     path = tmp_path / "state"
     with pytest.raises(Stop):
         fit_field(config, views, Context(began, checkpoint=Stopping(path, 0)))
-    _, resumed = fit_field(config, views, Context(goes_on, checkpoint=Checkpoint(path, 0)))
+    steps = {}
+
+    @contextmanager
+    def counting(title, total):
+        seen = steps.setdefault(title, [])
+        yield SimpleNamespace(update=lambda advance=1, metric=None: seen.append(advance))
+
+    context = Context(goes_on, open_bar=counting, checkpoint=Checkpoint(path, 0))
+    _, resumed = fit_field(config, views, context)
+    assert steps["nerf"] == [6] + 6 * [1]  # it did not start over
     _, whole = fit_field(config, views, Context())
     assert resumed["psnr_db"] == pytest.approx(whole["psnr_db"], abs=0.5)

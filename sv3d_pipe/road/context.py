@@ -63,6 +63,15 @@ def resume_generator(generator: torch.Generator, state: torch.Tensor) -> None:
         generator.manual_seed(generator.initial_seed() + 1)
 
 
+def _on_cpu(state: Any) -> Any:
+    """Nested dictionaries and lists with their tensors on the CPU."""
+    if isinstance(state, dict):
+        return {key: _on_cpu(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(map(_on_cpu, state))
+    return state.cpu() if hasattr(state, "cpu") else state
+
+
 class Checkpoint:
     """State inside one long stage, so that a killed run continues where it was.
 
@@ -77,7 +86,7 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """The last state saved; None if there is none or it cannot be read.
+        """The last state saved, its tensors on the CPU; None if there is none or it cannot be read.
 
         Only tensors and plain values are read back, never code.
         """
@@ -88,18 +97,21 @@ class Checkpoint:
         if self.path is None or not self.path.exists():
             return None
         try:
-            return torch.load(self.path, weights_only=True)
+            return torch.load(self.path, weights_only=True, map_location="cpu")
         except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError):
             return None
 
     def save(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Write ``state()`` if the last write is long enough ago (atomically: no half file)."""
+        """Write ``state()`` if the last write is long enough ago (atomically: no half file).
+
+        Tensors are written as the CPU's, so that a run may go on where there is no such device.
+        """
         import torch
 
         if self.path is None or time.monotonic() - self._last < self.every_s:
             return
         partial = self.path.with_suffix(".partial")
-        torch.save(state(), partial)
+        torch.save(_on_cpu(state()), partial)
         partial.replace(self.path)
         self._last = time.monotonic()
 

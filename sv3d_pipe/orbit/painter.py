@@ -79,14 +79,14 @@ class Painter:
             )
         facts = {} if output.depth is None else {"depth": round(output.depth, 4)}
         own_db = psnr_db(white(output.own_last_frame), target)
-        return Painted(self.cut_out(output), own_db, facts)
+        return Painted(self.cut_out(output, angles), own_db, facts)
 
     def progress(self, timestep: torch.Tensor, denoised: torch.Tensor, target: np.ndarray) -> str:
         """What the bar shows after a step, from the clean latents [T, 4, h, w] as the model now sees them."""
         raise NotImplementedError
 
-    def cut_out(self, output: OrbitOutput) -> np.ndarray:
-        """The frames as RGBA [T, S, S, 4]."""
+    def cut_out(self, output: OrbitOutput, angles: Angles) -> np.ndarray:
+        """The frames as RGBA [T, S, S, 4]; the cameras stand where the angles say."""
         raise NotImplementedError
 
     def prior(

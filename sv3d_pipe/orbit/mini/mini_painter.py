@@ -36,7 +36,7 @@ class MiniPainter(Painter):
         own = self.pipeline.decode_frames(denoised[-1:])[0].cpu().numpy()
         return f"{psnr_db(white(own), target):.1f} dB"
 
-    def cut_out(self, output: OrbitOutput) -> np.ndarray:
+    def cut_out(self, output: OrbitOutput, angles: Angles) -> np.ndarray:
         return output.frames
 
     def solid(self, rgba: np.ndarray, photo: Photo, angles: Angles, config: OrbitConfig) -> np.ndarray:

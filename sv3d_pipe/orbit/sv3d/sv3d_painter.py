@@ -13,15 +13,17 @@ import torch
 from diffusers.utils import is_accelerate_available
 
 from sv3d_pipe.artifacts import Photo
+from sv3d_pipe.cameras import orbit
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.device import free_bytes
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.orbit.denoising_pipeline import OrbitOutput
-from sv3d_pipe.orbit.masks import crisp, cut_from_white
+from sv3d_pipe.orbit.masks import crisp
 from sv3d_pipe.orbit.memory_plan import Load, Plan, candidates, module_bytes, that_fit
 from sv3d_pipe.orbit.model import Angles
 from sv3d_pipe.orbit.painter import Painter
 from sv3d_pipe.orbit.sv3d.diffusion_pipeline import TILE, StableVideo3DPipeline
+from sv3d_pipe.prep.white_orbit import cut_from_white
 from sv3d_pipe.road.context import Context
 
 # Feature maps as wide as a network's first level that are alive at its worst moment, per frame.
@@ -57,8 +59,8 @@ class SV3DPainter(Painter):
     def progress(self, timestep: torch.Tensor, denoised: torch.Tensor, target: np.ndarray) -> str:
         return f"noise {math.exp(4 * float(timestep)):.3g}"  # decoding would take longer than the step
 
-    def cut_out(self, output: OrbitOutput) -> np.ndarray:
-        return np.stack([cut_from_white(frame) for frame in output.frames])
+    def cut_out(self, output: OrbitOutput, angles: Angles) -> np.ndarray:
+        return cut_from_white(output.frames, orbit(*angles))
 
     def solid(self, rgba: np.ndarray, photo: Photo, angles: Angles, config: OrbitConfig) -> np.ndarray:
         return crisp(rgba)

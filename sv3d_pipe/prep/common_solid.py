@@ -1,0 +1,91 @@
+"""What the frames of an orbit say about each other: where a frame's mask contradicts the solid of the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from sv3d_pipe.cameras import Cameras
+from sv3d_pipe.geometry.hull import cell_centers
+
+GRID = 96
+SIDE = 192  # pixels of the reduced masks; a cell is about two of them wide
+MOST_AGAINST = 3  # views that may be wrong about a cell
+TRUSTED = 0.9  # share of the masks' pixels that must be explained; else the cameras are wrong
+WITNESSES = 3  # views that must miss a cell before it is given back to those that have lost it
+
+
+@dataclass(frozen=True)
+class Solid:
+    """Cells that nearly all masks of an orbit allow.
+
+    Attributes:
+        cameras: of the N views.
+        points: [C, 3] centers of the cells.
+        against: [N, C] bool, the views in whose mask a cell does not lie; at most MOST_AGAINST each.
+        masks: [N, s, s] bool, the reduced masks.
+    """
+
+    cameras: Cameras
+    points: np.ndarray
+    against: np.ndarray
+    masks: np.ndarray
+
+    @classmethod
+    def carve(cls, masks: np.ndarray, cameras: Cameras) -> Solid:
+        """Args: masks: [N, S, S] bool."""
+        small = np.stack([_reduced(mask) for mask in masks])
+        points = cell_centers(GRID, cameras.visible_radius)
+        points = points[np.linalg.norm(points, axis=-1) < cameras.visible_radius]
+        against = np.zeros((len(masks), len(points)), bool)
+        count = np.zeros(len(points), np.uint8)
+        near = np.ones((3, 3), np.uint8)
+        for n in np.argsort(
+            np.arange(len(masks)) % 5, kind="stable"
+        ):  # far apart ones first: they carve most
+            wide = cv2.dilate(small[n].astype(np.uint8), near)
+            miss = wide.ravel()[_pixels(points, cameras[n])] == 0
+            count += miss
+            kept = count <= MOST_AGAINST
+            against[n] = miss
+            points, against, count = points[kept], against[:, kept], count[kept]
+        return cls(cameras, points, against, small)
+
+    def depth(self, n: int) -> np.ndarray:
+        """[s, s] float32: how many cells deep the solid of all other views is where view ``n`` looks."""
+        others = self.against.sum(0, dtype=np.int64) - self.against[n] == 0
+        depth = np.bincount(_pixels(self.points[others], self.cameras[n]), minlength=SIDE**2)
+        return cv2.blur(depth.reshape(SIDE, SIDE).astype(np.float32), (3, 3))
+
+    def lost(self) -> np.ndarray:
+        """[N, s, s] bool: parts that a mask lacks although, without them, several other masks stay unexplained.
+
+        None where the masks fit no common solid, as when the cameras are not where they are thought to be.
+        """
+        explained = np.stack([self._shown(~self.against.any(0), n) for n in range(len(self.masks))])
+        if (explained & self.masks).sum() < TRUSTED * self.masks.sum():
+            return np.zeros_like(self.masks)
+        wanted = np.zeros(len(self.points), np.int64)
+        for n, left in enumerate(self.masks & ~explained):
+            clear = cv2.erode(left.astype(np.uint8), np.ones((2, 2), np.uint8))
+            wanted += clear.ravel()[_pixels(self.points, self.cameras[n])]
+        needed = wanted >= WITNESSES
+        shown = [self._shown(needed & self.against[n], n) for n in range(len(self.masks))]
+        return np.stack(shown) & ~self.masks
+
+    def _shown(self, cells: np.ndarray, n: int) -> np.ndarray:
+        drawn = np.zeros(self.masks.shape[1:], np.uint8)
+        drawn.ravel()[_pixels(self.points[cells], self.cameras[n])] = 1
+        return cv2.dilate(drawn, np.ones((3, 3), np.uint8)) > 0
+
+
+def _reduced(mask: np.ndarray) -> np.ndarray:
+    return cv2.resize(mask.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA) > 0.5
+
+
+def _pixels(points: np.ndarray, camera: Cameras) -> np.ndarray:
+    """[P] flat index of the pixel that shows each point."""
+    x, y = np.clip(camera.project(points, SIDE)[0][0].astype(np.int32), 0, SIDE - 1).T
+    return y * SIDE + x

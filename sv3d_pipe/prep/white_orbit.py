@@ -1,0 +1,181 @@
+"""Cut an object out of all frames of an orbit painted on white, together.
+
+A painted frame is white only nearly: its background has the noise of the model's decoder or of a video's
+compression, and white objects are hardly darker. What is background is therefore measured on the orbit itself,
+and where one frame leaves doubt the other frames decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from sv3d_pipe.cameras import Cameras
+from sv3d_pipe.prep.common_solid import Solid
+from sv3d_pipe.prep.white_edges import Outline, edge_profile
+from sv3d_pipe.prep.white_shadow import shadow
+
+PALE = 0.06  # distance from white below which a pixel may be background at all
+TOLERANCE = (0.02, 0.04)  # least and most distance from white that counts as background
+LEVELS = 1020  # of a distance while its median is taken, which is many times faster on bytes
+SPECK = 4e-5  # share of the frame below which a part or a hole is none
+SHALLOW = 0.75  # of the solid's usual depth: a gap that looks through a deeper place is paint
+SHARP = 0.5  # least ratio of the distances from white 4 and 8 pixels beside a gap; a highlight fades
+OUTSIDE = 0.9  # share of a gap that the other frames' solid covers, below which it is open anyway
+DISC = np.ones((3, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class WhiteFrame:
+    """One frame on white.
+
+    Attributes:
+        rgb: [S, S, 3]. white: [3], the frame's own background.
+        distance: [S, S] largest difference from it of a channel.
+        smooth: [S, S] median of the distance over 5 x 5 pixels, at most 1/4.
+        mask: [S, S] bool, the object as far as it is known.
+    """
+
+    rgb: np.ndarray
+    white: np.ndarray
+    distance: np.ndarray
+    smooth: np.ndarray
+    mask: np.ndarray
+
+
+def cut_from_white(
+    frames: np.ndarray,  # [T, S, S, 3] in [0, 1], one object on white
+    cameras: Cameras,  # of the T frames
+) -> np.ndarray:  # [T, S, S, 4] straight alpha
+    """Estimate the alpha of an orbit painted on white.
+
+    Background is what differs from white no more than the border's surroundings do and is connected with the
+    border. An enclosed gap is opened if it is as white as the background, has a sharp edge, and the solid that
+    the other frames show is absent or shallow there; the rest is paint. Parts that a frame has lost although
+    several others cannot be explained without them come back. Along the outline, alpha is a pixel's way from
+    white to the color just inside, and white is taken out of the color.
+    """
+    read = [_read(rgb) for rgb in frames]
+    noise = _background_noise(read)
+    tolerance = float(np.clip(1.5 * noise + 0.006, *TOLERANCE))
+    read = [replace(frame, mask=_object(frame, tolerance)) for frame in read]
+    gaps = [_gaps(frame, tolerance) for frame in read]
+    solid = Solid.carve(np.stack([f.mask & (g == 0) for f, g in zip(read, gaps)]), cameras)
+    masks = np.stack(
+        [f.mask & ~_open(f, g, solid.depth(n), tolerance) for n, (f, g) in enumerate(zip(read, gaps))]
+    )
+    lost = Solid.carve(masks, cameras).lost()  # [T, s, s]
+    masks = np.stack([_with_lost(f, m, part, tolerance) for f, m, part in zip(read, masks, lost)])
+    outlines = [Outline.of(f.rgb, f.white, m) for f, m in zip(read, masks)]
+    profile = edge_profile(outlines)
+    return np.stack([line.rgba(frames.shape[1], profile, noise, tolerance) for line in outlines])
+
+
+def _read(rgb: np.ndarray) -> WhiteFrame:
+    """A frame with all that is clearly not white as its mask."""
+    rim = max(2, round(0.02 * len(rgb)))
+    sides = rgb[:rim], rgb[-rim:], rgb[:, :rim], rgb[:, -rim:]
+    border = np.concatenate([side.reshape(-1, 3) for side in sides])
+    pale = border[_largest(1 - border) < PALE]
+    white = (np.median(pale, 0) if len(pale) else np.ones(3)).astype(np.float32)
+    distance = _largest(np.abs(white - rgb)).astype(np.float32)
+    return WhiteFrame(rgb, white, distance, _median(distance, 5), distance > PALE)
+
+
+def _background_noise(frames: list[WhiteFrame]) -> float:
+    """Distance from white that hardly any place of the background exceeds, over all frames."""
+    values = [np.zeros(1, np.float32)]
+    for frame in frames:
+        sure = cv2.erode(_flood(~frame.mask).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+        values.append(frame.smooth[sure][::7])
+    values = np.concatenate(values)
+    middle = np.median(values)
+    return float(middle + 3 * 1.4826 * np.median(np.abs(values - middle))) + 1 / 255
+
+
+def _object(frame: WhiteFrame, tolerance: float) -> np.ndarray:
+    """[S, S] bool: what the border's white does not reach, enclosed gaps included, without specks and shadows."""
+    pale = _is_pale(frame, tolerance) & (_median(frame.distance, 3) < 2 * tolerance)
+    count, labels = cv2.connectedComponents((~_flood(pale)).astype(np.uint8), connectivity=8)
+    strong = np.bincount(labels.ravel(), frame.smooth.ravel() > 2 * tolerance, count)
+    kept = strong > SPECK * labels.size
+    kept[0] = False
+    mask = kept[labels]
+    return mask & ~shadow(frame.white - frame.rgb, frame.smooth, mask, tolerance)
+
+
+def _is_pale(frame: WhiteFrame, tolerance: float) -> np.ndarray:
+    return (frame.smooth < tolerance) & (frame.distance < 2 * PALE)
+
+
+def _gaps(frame: WhiteFrame, tolerance: float) -> np.ndarray:
+    """[S, S] int: numbers, from 1, of the pale places that the object encloses; 0 elsewhere."""
+    pale = _is_pale(frame, tolerance) & frame.mask
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(pale.astype(np.uint8), connectivity=4)
+    counts = stats[:, cv2.CC_STAT_AREA] >= SPECK * pale.size
+    counts[0] = False
+    return np.where(counts, np.cumsum(counts), 0)[labels]
+
+
+def _open(frame: WhiteFrame, gaps: np.ndarray, depth: np.ndarray, tolerance: float) -> np.ndarray:
+    """[S, S] bool: the gaps through which the background is seen.
+
+    Args:
+        depth: [s, s] of the solid of the other frames.
+    """
+    usual = np.quantile(depth[depth > 0], 0.9) if depth.any() else 1.0
+    depth = cv2.resize(depth, gaps.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    is_open = np.zeros(gaps.max() + 1, bool)
+    for gap in range(1, len(is_open)):
+        part = _around(gaps == gap, 10)
+        inside, distance, behind = gaps[part] == gap, frame.distance[part], depth[part]
+        away = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 5)
+        near, far = (np.median(distance[np.abs(away - pixels) < 0.8]) for pixels in (4, 8))
+        if near - np.median(distance[inside]) < 1.5 * tolerance:
+            continue
+        uncovered = (behind[inside] > 0.5).mean() < OUTSIDE
+        is_open[gap] = uncovered or (np.median(behind[inside]) < SHALLOW * usual and near > SHARP * far)
+    found = is_open[gaps]
+    wider = cv2.dilate(found.astype(np.uint8), DISC, iterations=2) > 0
+    return found | (wider & (frame.smooth < tolerance))
+
+
+def _with_lost(frame: WhiteFrame, mask: np.ndarray, lost: np.ndarray, tolerance: float) -> np.ndarray:
+    """The mask with the parts [s, s] that other frames ask for, unless the frame shows plain background there."""
+    if not lost.any():
+        return mask
+    parts = cv2.resize(lost.astype(np.uint8), mask.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    count, labels = cv2.connectedComponents(parts & ~mask, connectivity=8)
+    shows = np.array([np.median(frame.smooth[labels == k]) > 0.5 * tolerance for k in range(count)])
+    shows[0] = False
+    return mask | shows[labels]
+
+
+def _around(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """The box of a mask, wider by a margin."""
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return slice(max(0, top - margin), top + height + margin), slice(
+        max(0, left - margin), left + width + margin
+    )
+
+
+def _largest(values: np.ndarray) -> np.ndarray:
+    """The largest of three channels; NumPy's own reduction of so short an axis is slow."""
+    return np.maximum(np.maximum(values[..., 0], values[..., 1]), values[..., 2])
+
+
+def _median(distance: np.ndarray, size: int) -> np.ndarray:
+    levels = np.minimum(distance * LEVELS, 255).astype(np.uint8)
+    return cv2.medianBlur(levels, size) / np.float32(LEVELS)
+
+
+def _flood(pale: np.ndarray) -> np.ndarray:
+    """Pale pixels that the border reaches through passages at least three pixels wide."""
+    core = cv2.erode(pale.astype(np.uint8), DISC)
+    _, labels = cv2.connectedComponents(np.pad(core, 1, constant_values=1), connectivity=4)
+    region = (labels == labels[0, 0])[1:-1, 1:-1].astype(np.uint8)
+    for _ in range(2):
+        region = cv2.dilate(region, DISC) & pale
+    return region > 0

@@ -53,11 +53,11 @@ class Solid:
             points, against, count = points[kept], against[:, kept], count[kept]
         return cls(cameras, points, against, small)
 
-    def depth(self, n: int) -> np.ndarray:
-        """[s, s] float32: how many cells deep the solid of all other views is where view ``n`` looks."""
-        others = self.against.sum(0, dtype=np.int64) - self.against[n] == 0
-        depth = np.bincount(_pixels(self.points[others], self.cameras[n]), minlength=SIDE**2)
-        return cv2.blur(depth.reshape(SIDE, SIDE).astype(np.float32), (3, 3))
+    def depth(self, n: int, dissent: int = 0) -> np.ndarray:
+        """[s, s] float32: how many cells deep the solid of all other views, but so many, is where view ``n`` looks."""
+        others = self.against.sum(0, dtype=np.int64) - self.against[n] <= dissent
+        cells = np.bincount(_pixels(self.points[others], self.cameras[n]), minlength=SIDE**2)
+        return cv2.blur(cells.reshape(SIDE, SIDE).astype(np.float32), (3, 3))
 
     def lost(self) -> np.ndarray:
         """[N, s, s] bool: parts that a mask lacks although, without them, several other masks stay unexplained.

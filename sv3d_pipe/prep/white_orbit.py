@@ -22,8 +22,13 @@ TOLERANCE = (0.02, 0.04)  # least and most distance from white that counts as ba
 LEVELS = 1020  # of a distance while its median is taken, which is many times faster on bytes
 SPECK = 4e-5  # share of the frame below which a part or a hole is none
 SHALLOW = 0.75  # of the solid's usual depth: a gap that looks through a deeper place is paint
-SHARP = 0.5  # least ratio of the distances from white 4 and 8 pixels beside a gap; a highlight fades
+THINNER = 0.75  # of its depth beside the gap: the other frames see the gap, too
+SHARP = (0.5, 0.75)  # least ratio of the distances from white 4 and 8 pixels beside a gap; a highlight fades
+DISSENT = 2  # other frames that may lack a faint part
 OUTSIDE = 0.9  # share of a gap that the other frames' solid covers, below which it is open anyway
+FAINT = 0.08  # distance from white of ringing at most
+CLEAR = 0.15  # of what it rings around
+RINGING = 8  # pixels it reaches
 DISC = np.ones((3, 3), np.uint8)
 
 
@@ -63,8 +68,10 @@ def cut_from_white(
     read = [replace(frame, mask=_object(frame, tolerance)) for frame in read]
     gaps = [_gaps(frame, tolerance) for frame in read]
     solid = Solid.carve(np.stack([f.mask & (g == 0) for f, g in zip(read, gaps)]), cameras)
+    masks = [f.mask & ~_open(f, g, solid.depth(n), tolerance) for n, (f, g) in enumerate(zip(read, gaps))]
+    solid = Solid.carve(np.stack(masks), cameras)
     masks = np.stack(
-        [f.mask & ~_open(f, g, solid.depth(n), tolerance) for n, (f, g) in enumerate(zip(read, gaps))]
+        [_without_ringing(f, m, solid.depth(n, DISSENT)) for n, (f, m) in enumerate(zip(read, masks))]
     )
     lost = Solid.carve(masks, cameras).lost()  # [T, s, s]
     masks = np.stack([_with_lost(f, m, part, tolerance) for f, m, part in zip(read, masks, lost)])
@@ -98,12 +105,16 @@ def _background_noise(frames: list[WhiteFrame]) -> float:
 def _object(frame: WhiteFrame, tolerance: float) -> np.ndarray:
     """[S, S] bool: what the border's white does not reach, enclosed gaps included, without specks and shadows."""
     pale = _is_pale(frame, tolerance) & (_median(frame.distance, 3) < 2 * tolerance)
-    count, labels = cv2.connectedComponents((~_flood(pale)).astype(np.uint8), connectivity=8)
-    strong = np.bincount(labels.ravel(), frame.smooth.ravel() > 2 * tolerance, count)
-    kept = strong > SPECK * labels.size
-    kept[0] = False
-    mask = kept[labels]
+    mask = _without_specks(~_flood(pale), frame.smooth > 2 * tolerance)
     return mask & ~shadow(frame.white - frame.rgb, frame.smooth, mask, tolerance)
+
+
+def _without_specks(mask: np.ndarray, strong: np.ndarray) -> np.ndarray:
+    """The parts of a mask that hold more than a speck of strong pixels."""
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    kept = np.bincount(labels.ravel(), strong.ravel(), count) > SPECK * labels.size
+    kept[0] = False
+    return kept[labels]
 
 
 def _is_pale(frame: WhiteFrame, tolerance: float) -> np.ndarray:
@@ -129,17 +140,43 @@ def _open(frame: WhiteFrame, gaps: np.ndarray, depth: np.ndarray, tolerance: flo
     depth = cv2.resize(depth, gaps.shape[::-1], interpolation=cv2.INTER_LINEAR)
     is_open = np.zeros(gaps.max() + 1, bool)
     for gap in range(1, len(is_open)):
-        part = _around(gaps == gap, 10)
+        part = _around(gaps == gap, 16)
         inside, distance, behind = gaps[part] == gap, frame.distance[part], depth[part]
         away = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 5)
         near, far = (np.median(distance[np.abs(away - pixels) < 0.8]) for pixels in (4, 8))
         if near - np.median(distance[inside]) < 1.5 * tolerance:
             continue
-        uncovered = (behind[inside] > 0.5).mean() < OUTSIDE
-        is_open[gap] = uncovered or (np.median(behind[inside]) < SHALLOW * usual and near > SHARP * far)
+        beside = behind[(np.abs(away - 12) < 2) & frame.mask[part]]
+        here = np.median(behind[inside])
+        thinner = len(beside) == 0 or here < THINNER * np.median(beside)
+        if (behind[inside] > 0.5).mean() < OUTSIDE or (thinner and near > SHARP[0] * far):
+            is_open[gap] = True
+        else:
+            is_open[gap] = here < SHALLOW * usual and near > max(CLEAR, SHARP[1] * far)
     found = is_open[gaps]
     wider = cv2.dilate(found.astype(np.uint8), DISC, iterations=2) > 0
     return found | (wider & (frame.smooth < tolerance))
+
+
+def _without_ringing(frame: WhiteFrame, mask: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """The mask without the faint fringe that compression leaves along clear edges.
+
+    Faint parts stay where they are broad and the other frames show something too, and away from clear edges.
+
+    Args:
+        depth: [s, s] of the solid of the other frames.
+    """
+    faint = mask & (frame.smooth < FAINT)
+    near = cv2.dilate((frame.distance > CLEAR).astype(np.uint8), _disc(RINGING)) > 0
+    broad = cv2.morphologyEx((faint | ~near & mask).astype(np.uint8), cv2.MORPH_OPEN, _disc(RINGING // 2))
+    shown = cv2.resize(depth, mask.shape[::-1], interpolation=cv2.INTER_LINEAR) > 1
+    count, labels = cv2.connectedComponents(broad, connectivity=4)
+    agreed = np.bincount(labels.ravel(), shown.ravel(), count) > 0.5 * np.bincount(
+        labels.ravel(), minlength=count
+    )
+    agreed[0] = False
+    firm = cv2.dilate((mask & ~faint | agreed[labels]).astype(np.uint8), DISC) > 0
+    return _without_specks(mask & ~_flood(~mask | (faint & near & ~firm)), frame.smooth > 0.5 * FAINT)
 
 
 def _with_lost(frame: WhiteFrame, mask: np.ndarray, lost: np.ndarray, tolerance: float) -> np.ndarray:
@@ -151,6 +188,10 @@ def _with_lost(frame: WhiteFrame, mask: np.ndarray, lost: np.ndarray, tolerance:
     shows = np.array([np.median(frame.smooth[labels == k]) > 0.5 * tolerance for k in range(count)])
     shows[0] = False
     return mask | shows[labels]
+
+
+def _disc(radius: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
 
 
 def _around(mask: np.ndarray, margin: int) -> tuple[slice, slice]:

@@ -13,7 +13,7 @@ from sv3d_pipe.geometry.hull import cell_centers
 GRID = 96
 SIDE = 192  # pixels of the reduced masks; a cell is about two of them wide
 MOST_AGAINST = 3  # views that may be wrong about a cell
-TRUSTED = 0.9  # share of the masks' pixels that must be explained; else the cameras are wrong
+TRUSTED = 0.97  # share of the masks that cells in all views but one must explain; else the cameras are wrong
 WITNESSES = 3  # views that must miss a cell before it is given back to those that have lost it
 
 
@@ -24,7 +24,7 @@ class Solid:
     Attributes:
         cameras: of the N views.
         points: [C, 3] centers of the cells.
-        against: [N, C] bool, the views in whose mask a cell does not lie; at most MOST_AGAINST each.
+        against: [MOST_AGAINST, C] int16, the views in whose mask a cell does not lie, then -1.
         masks: [N, s, s] bool, the reduced masks.
     """
 
@@ -39,23 +39,22 @@ class Solid:
         small = np.stack([_reduced(mask) for mask in masks])
         points = cell_centers(GRID, cameras.visible_radius)
         points = points[np.linalg.norm(points, axis=-1) < cameras.visible_radius]
-        against = np.zeros((len(masks), len(points)), bool)
-        count = np.zeros(len(points), np.uint8)
-        near = np.ones((3, 3), np.uint8)
+        against = np.full((MOST_AGAINST, len(points)), -1, np.int16)
+        count = np.zeros(len(points), np.int64)
         for n in np.argsort(
             np.arange(len(masks)) % 5, kind="stable"
         ):  # far apart ones first: they carve most
-            wide = cv2.dilate(small[n].astype(np.uint8), near)
+            wide = cv2.dilate(small[n].astype(np.uint8), np.ones((3, 3), np.uint8))
             miss = wide.ravel()[_pixels(points, cameras[n])] == 0
+            kept = ~miss | (count < MOST_AGAINST)
+            points, against, count, miss = points[kept], against[:, kept], count[kept], miss[kept]
+            against[count[miss], np.flatnonzero(miss)] = n
             count += miss
-            kept = count <= MOST_AGAINST
-            against[n] = miss
-            points, against, count = points[kept], against[:, kept], count[kept]
         return cls(cameras, points, against, small)
 
     def depth(self, n: int, dissent: int = 0) -> np.ndarray:
         """[s, s] float32: how many cells deep the solid of all other views, but so many, is where view ``n`` looks."""
-        others = self.against.sum(0, dtype=np.int64) - self.against[n] <= dissent
+        others = ((self.against >= 0) & (self.against != n)).sum(0) <= dissent
         cells = np.bincount(_pixels(self.points[others], self.cameras[n]), minlength=SIDE**2)
         return cv2.blur(cells.reshape(SIDE, SIDE).astype(np.float32), (3, 3))
 
@@ -64,16 +63,21 @@ class Solid:
 
         None where the masks fit no common solid, as when the cameras are not where they are thought to be.
         """
-        explained = np.stack([self._shown(~self.against.any(0), n) for n in range(len(self.masks))])
-        if (explained & self.masks).sum() < TRUSTED * self.masks.sum():
+        nearly = self._explained(1)
+        if nearly.sum() < TRUSTED * self.masks.sum():
             return np.zeros_like(self.masks)
         wanted = np.zeros(len(self.points), np.int64)
-        for n, left in enumerate(self.masks & ~explained):
+        for n, left in enumerate(self.masks & ~self._explained(0)):
             clear = cv2.erode(left.astype(np.uint8), np.ones((2, 2), np.uint8))
             wanted += clear.ravel()[_pixels(self.points, self.cameras[n])]
         needed = wanted >= WITNESSES
-        shown = [self._shown(needed & self.against[n], n) for n in range(len(self.masks))]
+        shown = [self._shown(needed & (self.against == n).any(0), n) for n in range(len(self.masks))]
         return np.stack(shown) & ~self.masks
+
+    def _explained(self, dissent: int) -> np.ndarray:
+        """[N, s, s] bool: the part of each mask that cells show which all views, but so many, allow."""
+        cells = (self.against >= 0).sum(0) <= dissent
+        return np.stack([self._shown(cells, n) for n in range(len(self.masks))]) & self.masks
 
     def _shown(self, cells: np.ndarray, n: int) -> np.ndarray:
         drawn = np.zeros(self.masks.shape[1:], np.uint8)

@@ -41,7 +41,7 @@ class Outline:
     @classmethod
     def of(cls, rgb: np.ndarray, white: np.ndarray, mask: np.ndarray) -> Outline:
         """Args: rgb: [S, S, 3]; white: [3]; mask: [S, S] bool, all that is not wholly background."""
-        left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+        left, top, width, height = cv2.boundingRect(mask.astype(np.uint8)) if mask.any() else (0, 0, 1, 1)
         part = slice(top, top + height), slice(left, left + width)
         around = np.pad(mask, 1, mode="edge").astype(np.uint8)  # what the frame cuts off has no outline there
         depth = cv2.distanceTransform(around, cv2.DIST_L2, 5)[1:-1, 1:-1][part]

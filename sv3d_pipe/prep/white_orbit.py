@@ -15,7 +15,7 @@ import numpy as np
 from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.prep.common_solid import Solid
 from sv3d_pipe.prep.white_edges import Outline, edge_profile
-from sv3d_pipe.prep.white_shadow import shadow
+from sv3d_pipe.prep.white_shadow import largest_channel, shadow
 
 PALE = 0.06  # distance from white below which a pixel may be background at all
 TOLERANCE = (0.02, 0.04)  # least and most distance from white that counts as background
@@ -23,7 +23,7 @@ LEVELS = 1020  # of a distance while its median is taken, which is many times fa
 SPECK = 4e-5  # share of the frame below which a part or a hole is none
 SHALLOW = 0.75  # of the solid's usual depth: a gap that looks through a deeper place is paint
 THINNER = 0.75  # of its depth beside the gap: the other frames see the gap, too
-SHARP = (0.5, 0.75)  # least ratio of the distances from white 4 and 8 pixels beside a gap; a highlight fades
+SHARP = (0.66, 0.75)  # least ratio of the distances from white 4 and 8 pixels beside a gap; a highlight fades
 DISSENT = 2  # other frames that may lack a faint part
 OUTSIDE = 0.9  # share of a gap that the other frames' solid covers, below which it is open anyway
 FAINT = 0.08  # distance from white of ringing at most
@@ -68,10 +68,11 @@ def cut_from_white(
     read = [replace(frame, mask=_object(frame, tolerance)) for frame in read]
     gaps = [_gaps(frame, tolerance) for frame in read]
     solid = Solid.carve(np.stack([f.mask & (g == 0) for f, g in zip(read, gaps)]), cameras)
-    masks = [f.mask & ~_open(f, g, solid.depth(n), tolerance) for n, (f, g) in enumerate(zip(read, gaps))]
-    solid = Solid.carve(np.stack(masks), cameras)
     masks = np.stack(
-        [_without_ringing(f, m, solid.depth(n, DISSENT)) for n, (f, m) in enumerate(zip(read, masks))]
+        [
+            _without_ringing(f, f.mask & ~_open(f, g, solid.depth(n), tolerance), solid.depth(n, DISSENT))
+            for n, (f, g) in enumerate(zip(read, gaps))
+        ]
     )
     lost = Solid.carve(masks, cameras).lost()  # [T, s, s]
     masks = np.stack([_with_lost(f, m, part, tolerance) for f, m, part in zip(read, masks, lost)])
@@ -85,9 +86,9 @@ def _read(rgb: np.ndarray) -> WhiteFrame:
     rim = max(2, round(0.02 * len(rgb)))
     sides = rgb[:rim], rgb[-rim:], rgb[:, :rim], rgb[:, -rim:]
     border = np.concatenate([side.reshape(-1, 3) for side in sides])
-    pale = border[_largest(1 - border) < PALE]
+    pale = border[largest_channel(1 - border) < PALE]
     white = (np.median(pale, 0) if len(pale) else np.ones(3)).astype(np.float32)
-    distance = _largest(np.abs(white - rgb)).astype(np.float32)
+    distance = largest_channel(np.abs(white - rgb)).astype(np.float32)
     return WhiteFrame(rgb, white, distance, _median(distance, 5), distance > PALE)
 
 
@@ -106,7 +107,9 @@ def _object(frame: WhiteFrame, tolerance: float) -> np.ndarray:
     """[S, S] bool: what the border's white does not reach, enclosed gaps included, without specks and shadows."""
     pale = _is_pale(frame, tolerance) & (_median(frame.distance, 3) < 2 * tolerance)
     mask = _without_specks(~_flood(pale), frame.smooth > 2 * tolerance)
-    return mask & ~shadow(frame.white - frame.rgb, frame.smooth, mask, tolerance)
+    box = _box(mask, 2)
+    mask[box] &= ~shadow(frame.white - frame.rgb[box], frame.smooth[box], mask[box], tolerance)
+    return mask
 
 
 def _without_specks(mask: np.ndarray, strong: np.ndarray) -> np.ndarray:
@@ -140,7 +143,7 @@ def _open(frame: WhiteFrame, gaps: np.ndarray, depth: np.ndarray, tolerance: flo
     depth = cv2.resize(depth, gaps.shape[::-1], interpolation=cv2.INTER_LINEAR)
     is_open = np.zeros(gaps.max() + 1, bool)
     for gap in range(1, len(is_open)):
-        part = _around(gaps == gap, 16)
+        part = _box(gaps == gap, 16)
         inside, distance, behind = gaps[part] == gap, frame.distance[part], depth[part]
         away = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 5)
         near, far = (np.median(distance[np.abs(away - pixels) < 0.8]) for pixels in (4, 8))
@@ -149,8 +152,8 @@ def _open(frame: WhiteFrame, gaps: np.ndarray, depth: np.ndarray, tolerance: flo
         beside = behind[(np.abs(away - 12) < 2) & frame.mask[part]]
         here = np.median(behind[inside])
         thinner = len(beside) == 0 or here < THINNER * np.median(beside)
-        if (behind[inside] > 0.5).mean() < OUTSIDE or (thinner and near > SHARP[0] * far):
-            is_open[gap] = True
+        if thinner or (behind[inside] > 0.5).mean() < OUTSIDE:
+            is_open[gap] = near > SHARP[0] * far
         else:
             is_open[gap] = here < SHALLOW * usual and near > max(CLEAR, SHARP[1] * far)
     found = is_open[gaps]
@@ -176,7 +179,10 @@ def _without_ringing(frame: WhiteFrame, mask: np.ndarray, depth: np.ndarray) -> 
     )
     agreed[0] = False
     firm = cv2.dilate((mask & ~faint | agreed[labels]).astype(np.uint8), DISC) > 0
-    return _without_specks(mask & ~_flood(~mask | (faint & near & ~firm)), frame.smooth > 0.5 * FAINT)
+    open_to = ~mask | (faint & near & ~firm)
+    count, labels = cv2.connectedComponents(open_to.astype(np.uint8), connectivity=4)
+    outside = np.bincount(labels.ravel(), ~mask.ravel(), count) > 0
+    return _without_specks(mask & ~(open_to & outside[labels]), frame.smooth > 0.5 * FAINT)
 
 
 def _with_lost(frame: WhiteFrame, mask: np.ndarray, lost: np.ndarray, tolerance: float) -> np.ndarray:
@@ -194,17 +200,12 @@ def _disc(radius: int) -> np.ndarray:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
 
 
-def _around(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
+def _box(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
     """The box of a mask, wider by a margin."""
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
     return slice(max(0, top - margin), top + height + margin), slice(
         max(0, left - margin), left + width + margin
     )
-
-
-def _largest(values: np.ndarray) -> np.ndarray:
-    """The largest of three channels; NumPy's own reduction of so short an axis is slow."""
-    return np.maximum(np.maximum(values[..., 0], values[..., 1]), values[..., 2])
 
 
 def _median(distance: np.ndarray, size: int) -> np.ndarray:

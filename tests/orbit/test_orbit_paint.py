@@ -12,13 +12,13 @@ from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.evaluate.picture_scores import psnr
 from sv3d_pipe.orbit.denoising_pipeline import OrbitPipeline
-from sv3d_pipe.orbit.masks import crisp, cut_from_white, cut_out
+from sv3d_pipe.orbit.masks import crisp, cut_out
 from sv3d_pipe.orbit.mini.denoiser import VolumeDenoiser
 from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
 from sv3d_pipe.orbit.mini.pixel_pipeline import MiniPipeline
 from sv3d_pipe.orbit.paint import paint
 from sv3d_pipe.orbit.schedulers import euler_scheduler
-from sv3d_pipe.pictures import on_white, resize_rgba
+from sv3d_pipe.pictures import resize_rgba
 from sv3d_pipe.road.context import Context
 
 
@@ -197,35 +197,6 @@ def test_frames_painted_on_white_get_an_alpha_and_the_photo_keeps_its_own(monkey
     assert 0 <= views.rgba.min() and views.rgba.max() <= 1
 
 
-def soft_disc(size: int, rgb: tuple[float, float, float]) -> np.ndarray:
-    """A disc of one color with an antialiased rim, straight alpha."""
-    y, x = np.mgrid[:size, :size] + 0.5 - size / 2
-    alpha = np.clip(0.3 * size - np.hypot(x, y) + 0.5, 0, 1)[..., None]
-    return np.concatenate([np.broadcast_to(rgb, (size, size, 3)), alpha], -1).astype(np.float32)
-
-
-def test_cut_from_white_finds_the_alpha_again():
-    truth = soft_disc(64, (0.8, 0.3, 0.1))
-    cut = cut_from_white(on_white(truth))
-    assert np.abs(cut[..., 3] - truth[..., 3]).mean() < 0.002
-    assert np.abs(cut[..., 3] - truth[..., 3]).max() < 0.15
-    np.testing.assert_allclose(on_white(cut), on_white(truth), atol=0.07)
-    solid = cut[..., 3] > 0.5
-    np.testing.assert_allclose(
-        cut[solid][:, :3], np.broadcast_to((0.8, 0.3, 0.1), (solid.sum(), 3)), atol=0.1
-    )
-
-
-def test_cut_from_white_keeps_white_inside_the_object():
-    truth = soft_disc(64, (0.2, 0.2, 0.6))
-    truth[28:36, 28:36, :3] = 1
-    assert cut_from_white(on_white(truth))[28:36, 28:36, 3].min() == 1
-
-
-def test_cut_from_white_of_nothing_is_nothing():
-    assert not cut_from_white(np.ones((16, 16, 3), np.float32)).any()
-
-
 def test_soft_masks_become_crisp_and_crisp_ones_stay():
     disc = np.stack([half_disc(64)])
     assert np.abs(crisp(disc)[..., 3] - disc[..., 3]).mean() < 2e-3
@@ -244,6 +215,13 @@ def test_a_faint_thin_part_keeps_its_area_when_made_crisp():
     sharp = crisp(rgba)[0, 20, :, 3]
     assert sharp.sum() == pytest.approx(ridge.sum(), abs=1.0)  # columns come in pairs
     assert sharp[31] == sharp[32] == 1 and sharp[[20, 43]].max() == 0
+
+
+def test_what_is_made_crisp_veils_no_background():
+    rgba = np.zeros((1, 64, 64, 4), np.float32)
+    rgba[0, 20:24, 10:54, 3] = 0.3  # so faint and small that its area alone would put the edge below zero
+    rgba[0, 30:40, 10:54, 3] = np.linspace(0, 0.6, 10)[:, None]
+    assert not crisp(rgba)[..., 3][rgba[..., 3] == 0].any()
 
 
 def test_cut_out_gives_new_places_the_nearest_color():

@@ -25,7 +25,7 @@ SHALLOW = 0.75  # of the solid's usual depth: a gap that looks through a deeper 
 THINNER = 0.75  # of its depth beside the gap: the other frames see the gap, too
 SHARP = (0.66, 0.75)  # least ratio of the distances from white 4 and 8 pixels beside a gap; a highlight fades
 DISSENT = 2  # other frames that may lack a faint part
-OUTSIDE = 0.9  # share of a gap that the other frames' solid covers, below which it is open anyway
+OUTSIDE = (0.7, 0.9)  # share of a gap that the other frames' solid covers: below, it is open; it may well be
 FAINT = 0.08  # distance from white of ringing at most
 CLEAR = 0.15  # of what it rings around
 RINGING = 8  # pixels it reaches
@@ -152,7 +152,10 @@ def _open(frame: WhiteFrame, gaps: np.ndarray, depth: np.ndarray, tolerance: flo
         beside = behind[(np.abs(away - 12) < 2) & frame.mask[part]]
         here = np.median(behind[inside])
         thinner = len(beside) == 0 or here < THINNER * np.median(beside)
-        if thinner or (behind[inside] > 0.5).mean() < OUTSIDE:
+        covered = (behind[inside] > 0.5).mean()
+        if covered < OUTSIDE[0]:
+            is_open[gap] = True
+        elif thinner or covered < OUTSIDE[1]:
             is_open[gap] = near > SHARP[0] * far
         else:
             is_open[gap] = here < SHALLOW * usual and near > max(CLEAR, SHARP[1] * far)

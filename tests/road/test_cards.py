@@ -10,8 +10,13 @@ from functools import partial
 from pathlib import Path
 
 import card_work
+import numba
+import numpy as np
 import psutil
 import pytest
+import torch
+from card_balls import Balls
+from PIL import Image
 from test_end_to_end import files
 from typer.testing import CliRunner
 
@@ -21,10 +26,6 @@ from sv3d_pipe.road.batch import run_batch, summarize
 from sv3d_pipe.road.report import Reporter
 
 WORDS = {"a": "ok", "b": "die", "c": "bad", "d": "ok", "e": "die once", "f": "ok", "g": "ok"}
-TINY = (
-    "orbit.steps=1 nerf.steps=20 nerf.samples=4096 nerf.levels=6 nerf.surface=48 refine.steps=4 refine.grid=16"
-    " refine.render=64 refine.sds=false export.faces=500 export.texture=64 export.turntable=false"
-)
 
 
 class Told(Reporter):
@@ -115,52 +116,59 @@ def test_workers_end_with_the_batch_and_what_is_done_is_kept(tmp_path, how):
     put(tmp_path / "in", {"a": "ok", "b": "sleep", "c": "sleep"})
     command = [sys.executable, card_work.__file__, tmp_path / "in", tmp_path / "out"]
     run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    while not all((tmp_path / "in" / f"{name}.tries").exists() for name in "bc"):
+    asleep = [tmp_path / "in" / f"{name}.tries" for name in "bc"]
+    while not all(tries.exists() and tries.read_text().endswith("\n") for tries in asleep):
         assert run.poll() is None, run.stderr.read()
         time.sleep(0.02)
-    workers = psutil.Process(run.pid).children(recursive=True)
-    assert len(workers) >= 2
+    children = psutil.Process(run.pid).children(recursive=True)
+    assert {child.pid for child in children} >= {int(tries.read_text()) for tries in asleep}
     (os.killpg if how == signal.SIGINT else os.kill)(run.pid, how)
-    assert run.wait(timeout=20) == -how
-    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert run.wait(timeout=60) == -how
+    _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive, "workers outlived the batch"
-    assert "Traceback" not in run.stderr.read().replace(
-        "Traceback", "", how == signal.SIGINT
-    )  # the script's own
-    assert [item["photo"] for item in json.loads((tmp_path / "out" / "batch.json").read_text())["items"]] == [
-        "a.png"
-    ]
+    assert run.stderr.read().count("Traceback") == (how == signal.SIGINT), "more than the script's own"
+    kept = json.loads((tmp_path / "out" / "batch.json").read_text())["items"]
+    assert [item["photo"] for item in kept] == ["a.png"]
 
 
-def test_the_command_makes_the_meshes_of_one_process(tmp_path, monkeypatch):
-    import numba
-    import numpy as np
-    import torch
-    from PIL import Image
-
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    """Two cut-outs of one name, for two cards and two cores."""
     (tmp_path / "in").mkdir()
-    for name, shape in (("a.jpg", (300, 200)), ("a.png", (160, 280))):
-        picture = np.full((400, 400, 3), 230, np.uint8)
-        picture[60 : 60 + shape[0], 60 : 60 + shape[1]] = (200, 60, 30)
-        Image.fromarray(picture).save(tmp_path / "in" / name)
-    settings = [word for setting in TINY.split() for word in ("--set", setting)]
+    for number, name in enumerate(("a.webp", "a.png")):
+        picture = np.zeros((96, 96, 4), np.uint8)
+        picture[10:80, 10 : 60 + 10 * number] = (200, 30 + 90 * number, 60, 255)
+        Image.fromarray(picture).save(tmp_path / "in" / name, lossless=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("sv3d_pipe.road.batch.usable_cores", lambda: 2)
+    return Path("in")
 
-    def batch(out: str, *more: str) -> dict:
-        result = CliRunner().invoke(app, ["batch", "in", "-o", out, "--json", "-q", *settings, *more])
-        assert result.exit_code == 0, result.output
-        return {item["photo"]: item for item in json.loads(result.stdout)["items"]}
 
-    on_cards = batch("cards")
+def test_the_meshes_are_those_of_one_process(pictures):
+    def batch(device: str, out: Path) -> dict[str, dict[str, bytes]]:
+        items = run_batch(partial(Balls, device), Reporter(), pictures, out)
+        assert [item.error for item in items] == [None] * 2
+        return {item.result.workspace.relative_to(out).name: files(item.result.workspace) for item in items}
+
     threads = torch.get_num_threads(), numba.get_num_threads()
     torch.set_num_threads(1), numba.set_num_threads(1)  # sums depend on how many share them
     try:
-        here = batch("here", "--device", "cpu")
+        here = batch("cpu", Path("here"))
     finally:
         torch.set_num_threads(threads[0]), numba.set_num_threads(threads[1])
-    assert [Path(item["mesh"]).parts[1] for item in on_cards.values()] == ["a", "a-png"]
-    for photo, item in on_cards.items():
-        made = files(Path(item["workspace"]))
-        assert "5-export/mesh.glb" in made and made == files(Path(here[photo]["workspace"]))
+    assert all("5-export/mesh.glb" in made for made in here.values())
+    assert len({made["5-export/mesh.glb"] for made in here.values()}) == 2
+    assert batch("auto", Path("cards")) == here
+
+
+def test_the_command_tells_of_every_photo_once(pictures):
+    (pictures / "c.png").write_text("no picture")
+    result = CliRunner().invoke(app, ["batch", "in", "-o", "out", "--until", "prep", "--json"])
+    assert result.exit_code == 3, result.output
+    summary = json.loads(result.stdout)
+    assert (summary["done"], summary["failed"]) == (2, 1) and summary["items"][2]["photo"] == "c.png"
+    told = [line for line in result.stderr.splitlines() if line.startswith("[")]
+    assert sorted(line.split()[1] for line in told) == ["a.png", "a.webp", "c.png"]
+    assert sum("done: " in line for line in told) == 2 and sum("c.png failed: " in line for line in told) == 1
+    assert Path("out/a/1-prep/photo.png").exists() and Path("out/a-webp/1-prep/photo.png").exists()

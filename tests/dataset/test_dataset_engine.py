@@ -20,8 +20,8 @@ from sv3d_pipe.dataset.collect import collect
 from sv3d_pipe.dataset.engine import DataSet, render_data_set
 from sv3d_pipe.dataset.orbit_set import OrbitSet
 from sv3d_pipe.dataset.shoot import Shoot
-from sv3d_pipe.dataset.workers import each
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.road.workers import each
 
 LOOK = Shoot(size=16, views=3)
 OBJECTS = 10
@@ -118,8 +118,8 @@ def test_bad_meshes_are_listed_with_a_sentence_and_skipped(unbroken):
 
 def test_what_kills_its_process_is_given_up_and_the_rest_is_done(tmp_path):
     given_up: list[int] = []
-    done = list(each([0, 1, 2, 3, 4], partial(touch_or_die, tmp_path), given_up.append, 2))
-    assert given_up == [2] and sorted(done) == [0, 1, 2, 3, 4]
+    done = list(each([0, 1, 2, 3, 4], partial(touch_or_die, tmp_path), given_up.append, [{}, {}]))
+    assert given_up == [2] and sorted(job for job, _ in done) == [0, 1, 2, 3, 4]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "3", "4"]
 
 

@@ -19,9 +19,13 @@ from sv3d_pipe.evaluate.scores import Probe, compare, probe
 from sv3d_pipe.evaluate.surface_samples import sample
 from sv3d_pipe.evaluate.tables import Row
 
-N_COARSE = 1_000  # points that tell good yaws from bad ones
+N_COARSE, N_FINE = (
+    1_000,
+    4_000,
+)  # points that tell good yaws from bad ones, and that refine them or go through ICP
 YAW_PRECISION_DEG = 0.05
-MOST_ROUNDS = 60  # of ICP
+FITS = 3  # ICPs one after the other: what the cameras see of a mesh changes as it tilts
+MOST_ROUNDS = 40  # of one ICP
 STANDSTILL = 1e-6  # mean movement of the points, in sides of the truth's box, that ends ICP
 
 ABOUT = {
@@ -59,10 +63,10 @@ def turn(mesh: Any, yaw_deg: float) -> tuple[np.ndarray, np.ndarray]:
 
 def best_yaw(truth: Any, pred: Any) -> float:
     """The turn of ``pred`` about +y, in (-180, 180] degrees, that brings it nearest to the truth."""
-    fixed, moving = _visible_cloud(truth).turned(0.0), _visible_cloud(pred)
-    few = Cloud(moving.vertices, _some(moving.points))
+    fixed, moving = _visible_cloud(truth, N_FINE).turned(0.0), _visible_cloud(pred, N_FINE)
     yaws = np.arange(0, 360, YAW_STEP_DEG)
-    coarse = [chamfer(_some(fixed), few.turned(yaw)) for yaw in yaws]
+    few = Cloud(moving.vertices, _some(moving.points, N_COARSE))
+    coarse = [chamfer(_some(fixed, N_COARSE), few.turned(yaw)) for yaw in yaws]
     fits = [
         minimize_scalar(
             lambda yaw: chamfer(fixed, moving.turned(yaw)),
@@ -96,31 +100,33 @@ def similarity(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
 
 def _fitted_scores(known: Probe, turned: tuple[np.ndarray, np.ndarray], seed: int) -> Row:
     """Scores of a mesh [V, 3], [F, 3] in the truth's box; it is moved onto the truth if that brings it nearer."""
-    vertices, faces = turned
-    start = visible_points(turned)
-    fitted = (trimesh.transform_points(vertices, similarity(known.visible, start)), faces)
-    seen = visible_points(fitted)
-    if chamfer(known.visible, seen) > chamfer(known.visible, start):
-        fitted, seen = turned, start
+    tried = [(turned, visible_points(turned))]
+    for _ in range(FITS):
+        (vertices, faces), seen = tried[-1]
+        matrix = similarity(_some(known.visible, N_FINE), _some(seen, N_FINE))
+        moved = (trimesh.transform_points(vertices, matrix), faces)
+        tried.append((moved, visible_points(moved)))
+    distance, best = min((chamfer(known.visible, seen), i) for i, (_, seen) in enumerate(tried))
+    fitted = tried[best][0]
     whole = known.cloud.turned(0.0)  # in [-1, 1]^3
     points = 2 * sample(fitted, seed, N_POINTS).points
     f_names = [f"b_f{threshold}" for threshold in THRESHOLDS]
     return {
-        "cd": chamfer(known.visible, seen),
+        "cd": distance,
         "iou": iou(known.inside, occupancy(fitted)),
         "b_cd": chamfer(whole, points),
         **dict(zip(f_names, f_scores(whole, points, THRESHOLDS))),
     }
 
 
-def _visible_cloud(mesh: Any) -> Cloud:
+def _visible_cloud(mesh: Any, count: int) -> Cloud:
     unit = normalized(mesh)
-    return Cloud(unit[0], visible_points(unit))
+    return Cloud(unit[0], _some(visible_points(unit), count))
 
 
-def _some(points: np.ndarray) -> np.ndarray:
-    """Every n-th of [P, 3] points, about :data:`N_COARSE`: they come in the order of their places."""
-    return points[:: max(1, len(points) // N_COARSE)]
+def _some(points: np.ndarray, count: int) -> np.ndarray:
+    """About ``count`` of [P, 3] points: every n-th, since they come in the order of their places."""
+    return points[:: max(1, len(points) // count)]
 
 
 def _rotation(yaw_deg: float) -> np.ndarray:

@@ -158,7 +158,7 @@ def test_nothing_is_measured_twice_until_the_elevation_changes(result, orbits, m
 
     def instead(files, folder, options, display):
         measured.append(files.path.name)
-        return {"export_heldout_psnr": 1.0}, np.ones((8, 32, 3))
+        return {"export_heldout_psnr": 1.0}, np.ones((8, 6 * 144, 3))
 
     from sv3d_pipe.evaluate import frames_suite
 

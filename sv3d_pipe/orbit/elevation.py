@@ -127,9 +127,7 @@ class _Outlines:
         directions = np.einsum("rij,rj->ri", c2w[:, :3, :3], self.pixels / focal - (0, 0, 1))
         reached = np.full(len(self.view), -FARTHEST)
         near, step = RADIUS - REACH, 2 * REACH / (SAMPLES - 1)
-        steepest = (
-            step * cameras.focal(SIZE) / near
-        )  # pixels that a step at the nearest point spans, seen from aside
+        steepest = step * focal / near  # pixels between samples at the nearest point, seen from aside
         reach_hull(
             self.distances, cameras.w2c.astype(np.float64), focal, self.view, c2w[:, :3, 3], directions,
             near, step, SAMPLES, steepest, DISSENT, reached,

@@ -159,7 +159,7 @@ def frames(
     """
     from sv3d_pipe.evaluate.orbit_files import find_orbits
 
-    elevation_deg = choices.config().orbit.elevation_deg
+    elevation_deg = choices.config().orbit.photo_elevation_deg
     _run(
         "frames",
         lambda seed: find_orbits(orbits, tuple(ids), limit, seed, elevation_deg, elevations, truth),

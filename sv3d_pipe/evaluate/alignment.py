@@ -19,10 +19,8 @@ from sv3d_pipe.evaluate.scores import Probe, compare, probe
 from sv3d_pipe.evaluate.surface_samples import sample
 from sv3d_pipe.evaluate.tables import Row
 
-N_COARSE, N_FINE = (
-    1_000,
-    4_000,
-)  # points that tell good yaws from bad ones, and that refine them or go through ICP
+N_COARSE = 1_000  # points that tell good yaws from bad ones
+N_FINE = 4_000  # points that refine yaws and go through ICP
 YAW_PRECISION_DEG = 0.05
 FITS = 3  # ICPs one after the other: what the cameras see of a mesh changes as it tilts
 MOST_ROUNDS = 40  # of one ICP

@@ -12,6 +12,7 @@ import imageio.v2 as imageio
 import numpy as np
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
+from sv3d_pipe.config import ASSUMED_ELEVATION_DEG
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.evaluate.truth import chosen, names_of
 from sv3d_pipe.files import file_sha256
@@ -89,7 +90,7 @@ def find_orbits(
     ids: tuple[str, ...] = (),
     limit: int | None = None,
     seed: int = 0,
-    elevation_deg: float = 10.0,
+    elevation_deg: float = ASSUMED_ELEVATION_DEG,
     elevations: Path | None = None,
     truth: Path | None = None,
 ) -> dict[str, OrbitFiles]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import trimesh
@@ -104,6 +105,25 @@ def test_a_run_killed_twice_gives_the_bytes_of_an_unbroken_one(tmp_path, meshes,
     assert not (folder / "manifest.json").exists()
     render_data_set(data_set(folder, meshes))
     assert files(folder) == unbroken
+
+
+def test_a_data_set_that_does_not_know_of_a_setting_was_begun_with_its_default(tmp_path, meshes):
+    data = data_set(tmp_path / "data", meshes)
+    before = render_data_set(data)
+    plan = data.plan()
+    del plan["stretch"]
+    (data.folder / "render.json").write_text(json.dumps(plan))
+    assert render_data_set(data) == before
+    with pytest.raises(UserError, match="stretch"):
+        render_data_set(data_set(data.folder, meshes, stretch=1.5))
+
+
+def test_stretched_objects_have_other_proportions_within_the_factor(tmp_path, meshes):
+    render_data_set(data_set(tmp_path / "plain", meshes))
+    render_data_set(data_set(tmp_path / "stretched", meshes, stretch=2.0))
+    plain, stretched = (OrbitSet(tmp_path / name) for name in ("plain", "stretched"))
+    ratios = np.concatenate([stretched[i].depth / plain[i].depth for i in range(len(plain))])
+    assert len(plain) == len(stretched) and 1 / 2.01 < ratios.min() < 0.8 < 1.25 < ratios.max() < 2.01
 
 
 def test_bad_meshes_are_listed_with_a_sentence_and_skipped(unbroken):

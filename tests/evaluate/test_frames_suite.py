@@ -68,22 +68,19 @@ def orbits(tmp_path_factory):
     return root
 
 
+def command(orbits, *more) -> list[str]:
+    """To measure the toys, with few steps of everything."""
+    given = "eval", "frames", orbits / "orbits", "--elevation-deg", ELEVATION, "--truth", orbits / "truth"
+    return [*map(str, given), *FEW, *map(str, more)]
+
+
 @pytest.fixture(scope="module")
 def result(orbits):
     """The command's document and where it is."""
     out = orbits / "out"
-    arguments = [
-        "eval",
-        "frames",
-        orbits / "orbits",
-        "--elevation-deg",
-        ELEVATION,
-        "--truth",
-        orbits / "truth",
-    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sv3d_pipe.evaluate.scores.sample", partial(sample, count=5_000))
-        done = CliRunner().invoke(app, [*map(str, arguments), *FEW, "-o", str(out)])
+        done = CliRunner().invoke(app, command(orbits, "-o", out))
     assert done.exit_code == 0, done.output
     document = json.loads((out / "frames.json").read_text())
     return {row["name"]: row for row in document["rows"]}, document, out
@@ -165,17 +162,8 @@ def test_nothing_is_measured_twice_until_the_elevation_changes(result, orbits, m
 
     monkeypatch.setattr(frames_suite, "FRAMES", replace(frames_suite.FRAMES, measure=instead))
     known = orbits / "known.json"
-    arguments = [
-        "eval",
-        "frames",
-        orbits / "orbits",
-        "--elevation-deg",
-        ELEVATION,
-        "--truth",
-        orbits / "truth",
-    ]
-    arguments += ["-o", result[2], "--elevations", known]
+    arguments = command(orbits, "-o", result[2], "--elevations", known)
     for elevation, expected in ((ELEVATION, []), (3, ["body"])):
         known.write_text(json.dumps({"body": elevation}))
-        done = CliRunner().invoke(app, [*map(str, arguments), *FEW])
+        done = CliRunner().invoke(app, arguments)
         assert done.exit_code == 0 and measured == expected, done.output

@@ -49,7 +49,7 @@ def row(photo: Path, folder: Path, preset: str, views: int, sides: int, size: in
     painted = Views.load(workspace.folder("orbit")).rgba[:-1]
     shown = painted[np.arange(views) * len(painted) // max(views, 1)]
     mesh = load_object(result.mesh)
-    cameras = orbit(np.arange(sides) * (360 / sides), image2mesh.config.orbit.elevation_deg)
+    cameras = orbit(np.arange(sides) * (360 / sides), image2mesh.config.orbit.photo_elevation_deg)
     mesh = scaled(mesh, visible_scale(mesh) * MARGIN)
     around = render_views(mesh, cameras, 2 * size, supersample=2)
     return strip([Photo.load(workspace.folder("prep")).rgba, *shown, *around], size)

@@ -16,12 +16,11 @@ import argparse
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,6 +32,7 @@ from pack_meshes import GridMesh, Told, rebuild, tell
 from PIL import Image
 
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.road.workers import each, with_threads
 
 T, R = TypeVar("T"), TypeVar("R")
 PALETTE_BYTES = 2048  # a texture that is no larger without loss is a palette
@@ -247,10 +247,16 @@ def compare(folder: Path, unpacked: Path, limit: int, size: int) -> dict[str, fl
 
 def _shared_out(work: Callable[[T], R], items: Iterable[T], workers: int) -> list[R]:
     """What work makes of the items, in their order; one worker is this very process."""
-    if workers == 1:
-        return [work(item) for item in items]
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(work, items))
+    done = each(list(enumerate(items)), partial(_numbered, work), _give_up, [with_threads(1)] * workers)
+    return [made for _, made in sorted(((number, made) for (number, _), made in done), key=itemgetter(0))]
+
+
+def _numbered(work: Callable[[T], R], item: tuple[int, T]) -> R:
+    return work(item[1])
+
+
+def _give_up(item: tuple[int, object]) -> None:
+    raise UserError(f"The process that worked on number {item[0]} died twice; try fewer --workers.")
 
 
 def parse() -> argparse.Namespace:

@@ -75,10 +75,10 @@ def _samples(config: NerfConfig, views: Views, generator: torch.Generator) -> to
     step, found, count = 2 * radius / STEPS_ACROSS, [], 0
     drawn = Pictures(views.rgba, views.cameras, "cpu")
     while count < config.samples:
-        rays = drawn.draw(256, generator)
+        origins, directions, *_ = drawn.draw(256, generator)
         jitter = torch.rand(256, generator=generator)
-        samples = march(rays.origins, rays.directions, hull, radius, step, jitter)
-        found.append(samples.points(rays.origins, rays.directions) * (0.5 / radius) + 0.5)
+        samples = march(origins, directions, hull, radius, step, jitter)
+        found.append(samples.points(origins, directions) * (0.5 / radius) + 0.5)
         count += len(samples)
     return torch.cat(found)[: config.samples].clamp(0, 1)
 

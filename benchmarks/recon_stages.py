@@ -41,7 +41,7 @@ def placed(seed: int) -> Object:
 
 def orbit_views(obj: Object, count: int, size: int) -> Views:
     """True views of the sine orbit, one camera at a time: all at once would need much memory."""
-    cameras = orbit(*orbit_angles("sine", OrbitConfig().elevation_deg, n_frames=count))
+    cameras = orbit(*orbit_angles("sine", OrbitConfig().photo_elevation_deg, n_frames=count))
     return Views(np.concatenate([render_views(obj, cameras[i], size) for i in range(count)]), cameras)
 
 
@@ -126,7 +126,7 @@ def random_prior(network: dict[str, dict], photo: np.ndarray, size: int, device:
     plan = painter.plans(config, device, N_FRAMES, with_gradient=True)[0]
     weights = sum(p.numel() for p in unet.parameters())
     say(f"random orbit model: {weights / 1e6:.0f} M weights in the UNet, {plan}")
-    return painter.prior(Photo(photo), config.elevation_deg, N_FRAMES, config, plan, device)
+    return painter.prior(Photo(photo), config.photo_elevation_deg, N_FRAMES, config, plan, device)
 
 
 def paper_steps(

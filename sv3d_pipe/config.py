@@ -26,6 +26,9 @@ else:
     import tomli as tomllib
 
 
+ASSUMED_ELEVATION_DEG = 10.0  # of a photo that nobody said more of
+
+
 @dataclass(frozen=True)
 class PrepConfig:
     """Cut the object out of the photo and center it."""
@@ -53,8 +56,12 @@ class OrbitConfig:
         "sine",
         "Camera path. sine: the elevation swings up and down; static: it stays; dynamic: a random path.",
     )
-    elevation_deg: float = option(
-        10.0, "Elevation from which the photo was taken, in degrees.", at_least=-80, at_most=80
+    elevation_deg: float | None = option(
+        None,
+        "Elevation from which the photo was taken, in degrees. Not given: 10, or with a model that takes no camera"
+        " poses (sv3d-u) the one that its frames show.",
+        at_least=-80,
+        at_most=80,
     )
     amplitude_deg: float = option(
         30.0, "How far the sine orbit swings up and down, in degrees.", at_least=0, at_most=80
@@ -102,6 +109,11 @@ class OrbitConfig:
     compile: bool = option(
         False, "Compile the UNet with torch.compile: a slow first step, faster ones after it."
     )
+
+    @property
+    def photo_elevation_deg(self) -> float:
+        """The elevation given, or the one that is assumed."""
+        return ASSUMED_ELEVATION_DEG if self.elevation_deg is None else self.elevation_deg
 
 
 @dataclass(frozen=True)
@@ -285,8 +297,13 @@ def to_toml(config: Config) -> str:
         settings = getattr(config, stage.name)
         lines = [f"# {type(settings).__doc__}", f"[{stage.name}]"]
         for spec in dataclasses.fields(settings):
-            value = json.dumps(getattr(settings, spec.name), ensure_ascii=False)
-            lines += [f"# {_help(spec, settings)}", f"{spec.name} = {value}"]
+            value = getattr(settings, spec.name)
+            said = (
+                f"# {spec.name} = "
+                if value is None
+                else f"{spec.name} = {json.dumps(value, ensure_ascii=False)}"
+            )
+            lines += [f"# {_help(spec, settings)}", said]
         tables.append("\n".join(lines))
     return "\n\n".join(tables) + "\n"
 

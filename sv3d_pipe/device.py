@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import subprocess
 import threading
 from pathlib import Path
@@ -38,6 +39,20 @@ def resolve_device(name: str) -> str:
         found = f"PyTorch sees {cuda_count} CUDA device{'' if cuda_count == 1 else 's'}"
         raise UserError(f"There is no device {name} here ({found}); use --device cpu or --device auto.")
     return name
+
+
+def visible_cards() -> list[str]:
+    """The CUDA cards that PyTorch sees, each as ``CUDA_VISIBLE_DEVICES`` would name it alone. Starts none of them."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count))))
+    return [card.strip() for card in named.split(",")][:count]
+
+
+def usable_cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def nvidia_driver() -> str | None:

@@ -13,7 +13,14 @@ from typing import Any
 
 import sv3d_pipe
 from sv3d_pipe.backend import ON_THE_CPU, OPERATIONS, pick
-from sv3d_pipe.device import free_bytes, network_dtype, nvidia_driver, prefers_bfloat16, resolve_device
+from sv3d_pipe.device import (
+    free_bytes,
+    network_dtype,
+    nvidia_driver,
+    prefers_bfloat16,
+    resolve_device,
+    usable_cores,
+)
 from sv3d_pipe.errors import UserError
 
 PACKAGES = (
@@ -71,12 +78,11 @@ def _machine(out: Path) -> dict[str, str]:
 
     memory = psutil.virtual_memory()
     there = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.exists())
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "img2mesh": f"{sv3d_pipe.__version__} in {Path(sv3d_pipe.__file__).parent}",
         "python": platform.python_version(),
         "system": platform.platform(),
-        "cores": str(cores),
+        "cores": str(usable_cores()),
         "memory": f"{memory.total / 2**30:.1f} GB, {memory.available / 2**30:.1f} GB free",
         "disk": f"{shutil.disk_usage(there).free / 2**30:.1f} GB free at {there}",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
 import typing
 from typing import Any, Literal
 
@@ -28,7 +29,9 @@ def option(
 def read_value(config: Any, key: str, value: Any) -> Any:
     """``value`` as the type of the field ``key`` of a stage config, checked against its range."""
     spec = {f.name: f for f in dataclasses.fields(config)}[key]
-    kind = typing.get_type_hints(type(config))[key]
+    kind, may_be_none = plain_type(typing.get_type_hints(type(config))[key])
+    if value is None and may_be_none:
+        return None
     name = f"{type(config).__name__.removesuffix('Config').lower()}.{key}"
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
@@ -42,6 +45,12 @@ def read_value(config: Any, key: str, value: Any) -> Any:
     if kind is str:
         return _read_text(name, value, spec.metadata["words"])
     return _read_number(name, value, kind, spec.metadata["at_least"], spec.metadata["at_most"])
+
+
+def plain_type(kind: Any) -> tuple[Any, bool]:
+    """``float | None`` as float, and whether None is allowed."""
+    kinds = typing.get_args(kind) if typing.get_origin(kind) is types.UnionType else (kind,)
+    return kinds[0], type(None) in kinds
 
 
 def _read_bool(name: str, value: Any) -> bool:

@@ -90,3 +90,15 @@ def test_stable_hash_does_not_depend_on_the_order_of_keys():
     assert stable_hash({"a": 1}) != stable_hash({"a": 1.5})
     # printf '{"a":1}' | sha256sum
     assert stable_hash({"a": 1}) == "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
+
+
+def test_an_elevation_need_not_be_given(tmp_path):
+    config = Config()
+    assert config.orbit.elevation_deg is None and config.orbit.photo_elevation_deg == 10
+    assert Config().replace(config.flat()) == config  # as a record keeps it
+    given = config.replace({"orbit.elevation_deg": "-7"})
+    assert given.orbit.elevation_deg == given.orbit.photo_elevation_deg == -7.0
+    (tmp_path / "given.toml").write_text(to_toml(given))
+    assert Config().replace(load_toml(tmp_path / "given.toml")) == given
+    with pytest.raises(UserError, match="nerf.steps must be a whole number, not None"):
+        config.replace({"nerf.steps": None})

@@ -1,11 +1,12 @@
-"""The verbs of ``img2mesh eval``: mesh, recon, photo, orbit."""
+"""The verbs of ``img2mesh eval``: mesh, recon, photo, orbit, frames."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -77,7 +78,7 @@ def recon(
     choices: Choices = None,
 ) -> None:
     """Reconstruct objects from perfect views; compare nerf's, refine's and export's mesh with the truth."""
-    _run("recon", objects, limit, ids, size, up, force, out, choices)
+    _run("recon", _meshes(objects, limit, ids), size, up, force, out, choices)
 
 
 @app.command("photo")
@@ -99,7 +100,7 @@ def photo(
     choices: Choices = None,
 ) -> None:
     """Run all stages on one picture of each object; compare the mesh, and an ellipsoid, with the object."""
-    _run("photo", objects, limit, ids, size, up, force, out, choices, tell_depth)
+    _run("photo", _meshes(objects, limit, ids), size, up, force, out, choices, tell_depth)
 
 
 @app.command("orbit")
@@ -115,14 +116,75 @@ def orbit(
     choices: Choices = None,
 ) -> None:
     """Paint the orbit of each object; compare its novel views, the photo and an ellipsoid with the truth."""
-    _run("orbit", objects, limit, ids, size, up, force, out, choices)
+    _run("orbit", _meshes(objects, limit, ids), size, up, force, out, choices)
+
+
+@app.command("frames")
+@with_settings("orbit.elevation_deg")
+def frames(
+    orbits: Annotated[
+        Path,
+        typer.Argument(
+            metavar="ORBITS_DIR",
+            help="Folder of static orbits on white or transparent, each an .mp4, a .gif or a folder of PNG frames; the "
+            "last frame is the photo's view, and azimuth grows evenly, counterclockwise seen from above.",
+        ),
+    ],
+    limit: Limit = None,
+    ids: Ids = [],  # noqa: B006
+    elevations: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="JSON",
+            help='Elevations of single orbits in degrees, {"NAME": 5}. Those that it leaves out may have a NAME.json '
+            'beside them, {"elevation_deg": 5}; the others have --elevation-deg.',
+        ),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MESH",
+            help="The true mesh of all orbits, or a folder with a NAME.glb, .ply, ... for each. The result is turned "
+            "about the up axis before it is compared, and then also fitted with ICP.",
+        ),
+    ] = None,
+    up: Up = "y",
+    force: Force = False,
+    out: Out = Path("out/eval/frames"),
+    choices: Choices = None,
+) -> None:
+    """Make meshes of painted orbits; judge them without truth: views left out and predicted, fringes, holes, floaters.
+
+    Every orbit is run twice from nerf to export, the second time without the four frames that are predicted.
+    """
+    from sv3d_pipe.evaluate.orbit_files import find_orbits
+
+    elevation_deg = choices.config().orbit.photo_elevation_deg
+    _run(
+        "frames",
+        lambda seed: find_orbits(orbits, tuple(ids), limit, seed, elevation_deg, elevations, truth),
+        None,
+        up,
+        force,
+        out,
+        choices,
+    )
+
+
+def _meshes(folder: Path, limit: int | None, ids: list[str]) -> Callable[[int], dict[str, Path]]:
+    """The choice of objects as a function of the seed."""
+
+    def find(seed: int) -> dict[str, Path]:
+        from sv3d_pipe.evaluate.truth import find_objects
+
+        return find_objects(folder, tuple(ids), limit, seed)
+
+    return find
 
 
 def _run(
     name: str,
-    folder: Path,
-    limit: int | None,
-    ids: list[str],
+    find: Callable[[int], dict[str, Any]],
     size: int | None,
     up: str,
     force: bool,
@@ -133,13 +195,12 @@ def _run(
     from sv3d_pipe.device import resolve_device
     from sv3d_pipe.evaluate.display import Display
     from sv3d_pipe.evaluate.suite import Options, run_suite, tables
-    from sv3d_pipe.evaluate.truth import find_objects
 
     _check_packages()
     suite = _suite(name)
     seed = _seed(choices)
     options = Options(choices.config(), size, seed, resolve_device(choices.device), up, tell_depth, force)
-    found = find_objects(folder, tuple(ids), limit, seed)
+    found = find(seed)
     with at_work(out):
         document = run_suite(suite, found, options, out, Display(choices.quiet))
     if not choices.quiet:
@@ -158,6 +219,8 @@ def _suite(name: str):
         from sv3d_pipe.evaluate.recon_suite import RECON as suite
     elif name == "photo":
         from sv3d_pipe.evaluate.photo_suite import PHOTO as suite
+    elif name == "frames":
+        from sv3d_pipe.evaluate.frames_suite import FRAMES as suite
     else:
         from sv3d_pipe.evaluate.orbit_suite import ORBIT as suite
     return suite

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -73,6 +74,7 @@ def batch(
 ) -> None:
     """Make a mesh from every photo in a folder; finished ones are skipped, failed ones are listed.
 
+    Several CUDA cards work at once, each on a photo of its own, unless --device names one.
     Exit code 0: all succeeded; 3: some failed; 2: all failed. OUT/batch.json keeps the summary.
     """
     from sv3d_pipe.cli.closing_tables import show_batch
@@ -80,17 +82,10 @@ def batch(
     from sv3d_pipe.road.batch import run_batch, summarize
     from sv3d_pipe.road.report import make_reporter
 
-    reporter = make_reporter(choices.quiet)
-    image2mesh = Image2Mesh(choices.config(), _seed(choices), choices.device, reporter)
-
-    def announce(index: int, total: int, photo: Path) -> None:
-        reporter.say(f"[{index}/{total}] {photo}")
-
-    force_from = "prep" if force else from_stage
+    make = partial(Image2Mesh, choices.config(), _seed(choices), choices.device)
+    reporter, force_from = make_reporter(choices.quiet), "prep" if force else from_stage
     with at_work(out):
-        items = run_batch(
-            image2mesh, folder, out, tuple(exclude), announce, until=until, force_from=force_from
-        )
+        items = run_batch(make, reporter, folder, out, tuple(exclude), until=until, force_from=force_from)
     if not choices.quiet:
         show_batch(items)
     if choices.json:

@@ -14,6 +14,7 @@ import typer
 
 from sv3d_pipe.config import PRESETS, Config, load_toml
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.settings import plain_type
 
 SEED = 23
 
@@ -124,8 +125,8 @@ def _setting(name: str) -> tuple[Any, Any, Any]:
     settings = type(getattr(Config(), stage))
     spec = {f.name: f for f in dataclasses.fields(settings)}[key]
     presets = {preset: Config.preset(preset).flat()[name] for preset in PRESETS}
-    defaults = "" if spec.default == "" else said_defaults(presets)
-    return _field(spec, typing.get_type_hints(settings)[key], defaults, "Settings")
+    defaults = "" if spec.default in ("", None) else said_defaults(presets)
+    return _field(spec, plain_type(typing.get_type_hints(settings)[key])[0], defaults, "Settings")
 
 
 def _field(spec: dataclasses.Field, kind: Any, defaults: str, panel: str) -> tuple[Any, Any, Any]:

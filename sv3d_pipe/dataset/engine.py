@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,9 @@ from typing import Any
 from sv3d_pipe.dataset.photograph import Job, photograph
 from sv3d_pipe.dataset.shards import read_shard, write_shard
 from sv3d_pipe.dataset.shoot import Shoot
-from sv3d_pipe.dataset.workers import each, one_thread_if_worker
 from sv3d_pipe.errors import UserError, one_line
 from sv3d_pipe.files import file_sha256, write_atomically
+from sv3d_pipe.road.workers import each, with_threads
 
 KILLER = "the process that rendered it died twice, perhaps because memory ran out"
 FORMAT = 3  # raised when the same settings would give other shards
@@ -114,17 +114,18 @@ def _render_shards(
         if not missing[path]:
             _close(path, jobs, unfinished)
     todo = [job for path, jobs in shards for job in jobs if job.index in missing[path]]
-    for job in each(todo, work, partial(_skip, unfinished, reason=KILLER), workers):
-        on_object(1)
-        path, jobs = home[job.index]
-        missing[path].discard(job.index)
-        if not missing[path]:
-            _close(path, jobs, unfinished)
+    places = [with_threads(1)] * min(workers, len(todo))  # they share the processors already
+    with closing(each(todo, work, partial(_skip, unfinished, reason=KILLER), places)) as done:
+        for job, _ in done:
+            on_object(1)
+            path, jobs = home[job.index]
+            missing[path].discard(job.index)
+            if not missing[path]:
+                _close(path, jobs, unfinished)
 
 
 def _work(look: Shoot, blender: str | None, unfinished: Path, job: Job) -> None:
     """Photograph one object into ``unfinished``; what cannot be photographed leaves a sentence there."""
-    one_thread_if_worker()
     try:
         sample = photograph(job, look, blender)
     except OSError:  # the disk's trouble, not the mesh's

@@ -34,17 +34,21 @@ def measure(path: Path, folder: Path, options: Options, display: Display) -> tup
     angles = Angles.of(options.config.orbit, options.seed)
     views = true_views(obj, angles, options.size or SIZE)
     context = Context(device=options.device, seed=options.seed, open_bar=display.bar)
-    meshes, seconds = _reconstruct(options, views, context, folder)
+    meshes, seconds = reconstruct(options, views, context, folder)
     row = {f"{stage}_seconds": seconds[stage] for stage in STAGES}
     row |= score_shapes(obj, meshes, options.seed, display)
     row |= score_pictures(obj, meshes["export"], angles.between(), options.size or SIZE, "export")
     return row | {"warnings": context.warnings}, pictures(obj, meshes)
 
 
-def _reconstruct(
+def reconstruct(
     options: Options, views: Views, context: Context, folder: Path
 ) -> tuple[dict[str, Mesh | Object], dict[str, float]]:
-    """The meshes of nerf and refine, the exported file read back, and the seconds each took."""
+    """The meshes of nerf and refine, the exported file read back, and the seconds each took.
+
+    Args:
+        folder: keeps the exported files.
+    """
     from sv3d_pipe.export.export import export_mesh
     from sv3d_pipe.nerf.field import RadianceField
     from sv3d_pipe.nerf.fit_field import fit_field

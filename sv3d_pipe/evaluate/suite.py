@@ -72,17 +72,19 @@ class Suite:
     Attributes:
         measure: (object's file, its folder, options, display) -> its row and the pictures
             [h, w, 3] of its line in the contact sheet. Numbers are named ``<method>_<score>``.
+        content: object's file -> what its row depends on besides the settings, as plain JSON values.
         stages: of the road that are run. fixed: settings that the suite overrules.
         methods, scores: lines and columns of the summary.
         columns: of the table of objects.
         judged, large_is_good: the number that ranks the objects, and whether large ones are good.
         label: scores written beside each method in the contact sheet. heading: the sheet's first line.
+        about: what its own scores mean.
         breakdowns: rows -> more tables.
     """
 
     name: str
     title: str
-    measure: Callable[[Path, Path, Options, Display], tuple[Row, np.ndarray]]
+    measure: Callable[[Any, Path, Options, Display], tuple[Row, np.ndarray]]
     stages: tuple[str, ...]
     methods: tuple[str, ...]
     scores: tuple[str, ...]
@@ -93,6 +95,8 @@ class Suite:
     heading: str
     fixed: dict[str, Any] = field(default_factory=dict)
     breakdowns: Callable[[list[Row]], list[Table]] = lambda rows: []
+    content: Callable[[Any], Any] = file_sha256
+    about: dict[str, str] = field(default_factory=dict)
 
     def settings(self, options: Options) -> dict[str, Any]:
         """All that the numbers depend on, as plain JSON values."""
@@ -122,12 +126,12 @@ class Suite:
 
 def run_suite(
     suite: Suite,
-    objects: dict[str, Path],
+    objects: dict[str, Any],
     options: Options,
     out: Path,
     display: Display,
 ) -> dict[str, Any]:
-    """Measure all objects (name -> file) and write ``<suite>.json``, ``.md`` and ``.png`` into ``out``.
+    """Measure all objects (name -> file, or what else the suite measures) and write ``<suite>.json``, ``.md`` and ``.png`` into ``out``.
 
     An object that fails is listed with its reason and does not stop the others.
 
@@ -141,7 +145,7 @@ def run_suite(
         for name, path in objects.items():
             compute = partial(_measured, suite, path, options, display)
             try:
-                row = resumed(out, name, [settings, file_sha256(path)], compute, options.force)
+                row = resumed(out, name, [settings, suite.content(path)], compute, options.force)
             except Exception as error:  # one object's trouble, whatever it is, is not the next one's
                 failed.append({"name": name, "error": explain(error, out / name)})
                 display.done(f"{name} failed: {failed[-1]['error']}")
@@ -151,7 +155,7 @@ def run_suite(
     ordered = worst_first(rows, suite.judged, suite.large_is_good)
     document = {
         "suite": suite.name,
-        "about": ABOUT_SHAPES | about_pictures(),
+        "about": suite.about | ABOUT_SHAPES | about_pictures(),
         "settings": settings,
         "versions": versions(),
         "summary": summarize(rows, suite.methods, suite.scores),
@@ -204,7 +208,7 @@ def _kept(file: Path, key: str) -> Row | None:
         return None
 
 
-def _measured(suite: Suite, path: Path, options: Options, display: Display, folder: Path) -> Row:
+def _measured(suite: Suite, path: Any, options: Options, display: Display, folder: Path) -> Row:
     """The row of one object, its line of pictures written beside it."""
     start = time.perf_counter()
     row, pictures = suite.measure(path, folder, options, display)

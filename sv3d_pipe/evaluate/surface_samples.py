@@ -9,7 +9,7 @@ import numpy as np
 import trimesh
 
 from sv3d_pipe.evaluate.protocol_a import arrays, nearest
-from sv3d_pipe.geometry.meshes import component_labels, face_normals
+from sv3d_pipe.geometry.meshes import component_labels, face_areas, face_normals
 
 N_SAMPLES = 100_000
 
@@ -57,14 +57,31 @@ def soundness(mesh: Any) -> dict[str, Any]:
     Vertices of one place are merged first, since texture seams are not holes; triangles without three
     places do not count.
     """
+    shape = _merged(mesh)
+    return {
+        "watertight": bool(shape.is_watertight),
+        "components": int(component_labels(np.asarray(shape.faces)).max(initial=-1)) + 1,
+        "faces": len(arrays(mesh)[1]),
+    }
+
+
+def topology(mesh: Any) -> dict[str, Any]:
+    """``euler`` and ``floaters`` of a mesh that is merged as for :func:`soundness`.
+
+    The Euler number is vertices - edges + faces: 2 for a ball, less 2 for every handle or hole through it;
+    components add up. Floaters: the share of the surface's area outside of the largest component.
+    """
+    shape = _merged(mesh)
+    area = np.bincount(component_labels(np.asarray(shape.faces)), face_areas(shape.triangles), 1)
+    floaters = 1 - area.max() / area.sum() if area.sum() else 0.0
+    return {"euler": int(shape.euler_number), "floaters": float(floaters)}
+
+
+def _merged(mesh: Any) -> trimesh.Trimesh:
+    """The bare shape without seams between vertices of one place, and without triangles that have fewer than three."""
     vertices, faces = arrays(mesh)
     shape = trimesh.Trimesh(vertices, faces, process=False)
     shape.merge_vertices()
     corners = np.asarray(shape.faces)
-    whole = (corners != np.roll(corners, 1, axis=1)).all(1)
-    shape.update_faces(whole)
-    return {
-        "watertight": bool(shape.is_watertight),
-        "components": int(component_labels(np.asarray(shape.faces)).max(initial=-1)) + 1,
-        "faces": len(faces),
-    }
+    shape.update_faces((corners != np.roll(corners, 1, axis=1)).all(1))
+    return shape

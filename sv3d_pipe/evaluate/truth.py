@@ -43,17 +43,30 @@ def find_objects(
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; give a folder of meshes.")
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in READ)
+    found = chosen(names_of(folder, paths), ids, limit, seed)
+    if not found:
+        which = f"that match {', '.join(ids)} " if paths and ids else ""
+        raise UserError(f"There are no meshes {which}in {folder}; it must hold {', '.join(READ)} files.")
+    return found
+
+
+def names_of(folder: Path, paths: list[Path]) -> dict[str, Path]:
+    """Paths below a folder by the names that :func:`find_objects` gives them."""
     found: dict[str, Path] = {}
     for path in paths:
         name = "__".join(path.relative_to(folder).with_suffix("").parts)
         found[name + path.suffix if name in found else name] = path
+    return found
+
+
+def chosen(
+    found: dict[str, Path], ids: tuple[str, ...] = (), limit: int | None = None, seed: int = 0
+) -> dict[str, Path]:
+    """Those whose names match one of ``ids`` (all without any), sorted: all, or a random ``limit`` of them."""
     names = [n for n in sorted(found) if not ids or any(fnmatch.fnmatch(n, pattern) for pattern in ids)]
-    if not names:
-        which = f"that match {', '.join(ids)} " if found and ids else ""
-        raise UserError(f"There are no meshes {which}in {folder}; it must hold {', '.join(READ)} files.")
     if limit is not None and limit < len(names):
-        chosen = np.random.default_rng(seed).choice(len(names), limit, replace=False)
-        names = [names[i] for i in sorted(chosen)]
+        drawn = np.random.default_rng(seed).choice(len(names), limit, replace=False)
+        names = [names[i] for i in sorted(drawn)]
     return {name: found[name] for name in names}
 
 
@@ -75,11 +88,17 @@ def place(path: Path, up: str = "y") -> Object:
     Args:
         up: the file's upward axis; z becomes y, and what faced -y then faces the photo's camera.
     """
+    obj = upright(path, up)
+    return scaled(obj, visible_scale(obj))
+
+
+def upright(path: Path, up: str = "y") -> Object:
+    """An object of longest side 1 with +y up, see :func:`place`."""
     obj = load_object(path)
     if up == "z":
         x, y, z = obj.vertices.T
         obj = replace(obj, vertices=np.stack([x, z, -y], -1))
-    return scaled(obj, visible_scale(obj))
+    return obj
 
 
 def in_world(glb: Path, transform: dict) -> Object:

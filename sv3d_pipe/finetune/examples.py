@@ -82,12 +82,7 @@ def altered(
 
 def _beside(values: list, rgba: torch.Tensor) -> torch.Tensor:
     """Numbers [B] or [B, 3] in the shape [B, 1, 1, 1, 1 or 3], on the device of pictures."""
-    tensor = torch.tensor(values).to(rgba.device, non_blocking=True)
-    return (
-        tensor.float().view(len(values), 1, 1, 1, -1)
-        if tensor.is_floating_point()
-        else tensor.view(len(values), 1, 1, 1, -1)
-    )
+    return torch.tensor(values).to(rgba.device, non_blocking=True).view(len(values), 1, 1, 1, -1)
 
 
 class ExampleSource(Protocol):

@@ -6,7 +6,6 @@ mirrored. From then on a batch is made on the device, by a handful of operations
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from sv3d_pipe.dataset.orbit_set import OrbitSet
+from sv3d_pipe.device import usable_cores
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.finetune.check_records import check_record
 from sv3d_pipe.finetune.examples import (
@@ -254,4 +254,4 @@ def _both(views: Any, photos: Any) -> np.ndarray:
 
 def readers() -> int:
     """Processes that read a data set: as many as this one may use processors, but one."""
-    return max(1, min(MOST_READERS, len(os.sched_getaffinity(0)) - 1))
+    return max(1, min(MOST_READERS, usable_cores() - 1))

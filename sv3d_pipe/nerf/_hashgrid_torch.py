@@ -13,9 +13,8 @@ import torch
 
 from sv3d_pipe.nerf._hashgrid_numba import PRIME_Y, PRIME_Z
 
-PART = (
-    2**17
-)  # points at once: with 12 levels 50 MB for each number of their corners; more are found again for the gradient
+# Points at once: with 12 levels 50 MB for each number of their corners. Beyond, corners are found again for the gradient.
+PART = 2**17
 
 
 @dataclass(frozen=True)

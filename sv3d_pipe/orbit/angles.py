@@ -26,7 +26,7 @@ def camera_angles(config: OrbitConfig, seed: int) -> tuple[np.ndarray, np.ndarra
             raise UserError(
                 "A dynamic orbit draws its own angles; leave out orbit.azimuths and orbit.elevations."
             )
-        return orbit_angles("dynamic", config.elevation_deg, seed=seed)
+        return orbit_angles("dynamic", config.photo_elevation_deg, seed=seed)
     if len(azimuths) and len(elevations) and len(azimuths) != len(elevations):
         raise UserError(
             f"orbit.azimuths has {len(azimuths)} values and orbit.elevations {len(elevations)}; give one per frame."
@@ -42,7 +42,7 @@ def camera_angles(config: OrbitConfig, seed: int) -> tuple[np.ndarray, np.ndarra
     if len(elevations):
         return azimuth_deg, elevations
     swing = config.amplitude_deg if config.kind == "sine" else 0.0
-    return azimuth_deg, sine_elevations(azimuth_deg, config.elevation_deg, swing)
+    return azimuth_deg, sine_elevations(azimuth_deg, config.photo_elevation_deg, swing)
 
 
 def _numbers(text: str) -> np.ndarray:

@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 
 from sv3d_pipe.artifacts import Photo, Views
-from sv3d_pipe.cameras import orbit, orbit_angles
+from sv3d_pipe.cameras import Cameras, orbit, orbit_angles
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.contracts import Prior
 from sv3d_pipe.orbit.angles import camera_angles
+from sv3d_pipe.orbit.elevation import seen_elevation
 from sv3d_pipe.orbit.memory_plan import Plan, first_that_fits
 from sv3d_pipe.orbit.model import OrbitModel
 from sv3d_pipe.orbit.store.load import load_model
 from sv3d_pipe.pictures import resize_rgba
 from sv3d_pipe.road.context import Context
+
+CONTRADICTS_DEG = 5.0  # frames that look painted from farther off than this are told of
 
 
 def paint(
@@ -30,7 +33,8 @@ def paint(
         model: None loads the one that the settings name.
     Returns:
         the views of :func:`paint_frames` with the masks of :func:`sharpen` and the photo in the last one's
-        place; and its metrics, with ``coverage``, the share of the pixels that show the object.
+        place; and its metrics, with ``coverage``, the share of the pixels that show the object, and those of
+        :func:`place_cameras`, which places the views'.
     Raises:
         UserError: angles or a size that the model cannot paint, or too little memory.
     """
@@ -39,8 +43,55 @@ def paint(
         painted, metrics = paint_frames(config, photo, context, model)
         frames = sharpen(config, painted, context, model)
     frames[-1] = resize_rgba(photo.rgba, frames.shape[1])
-    metrics = metrics | {"coverage": round(float(frames[..., 3].mean()), 4)}
-    return replace(painted, rgba=frames), metrics
+    cameras, seen = place_cameras(config, frames[..., 3], context, model.takes_pose)
+    metrics = metrics | {"coverage": round(float(frames[..., 3].mean()), 4)} | seen
+    return replace(painted, rgba=frames, cameras=cameras), metrics
+
+
+def place_cameras(
+    config: OrbitConfig,
+    alpha: np.ndarray,  # [N, S, S]
+    context: Context,
+    takes_pose: bool,
+) -> tuple[Cameras, dict[str, Any]]:
+    """The cameras of painted frames: as the settings say, or as the frames show where nobody was told the elevation.
+
+    Args:
+        alpha: masks of the frames. takes_pose: whether the model was told their cameras.
+    Returns:
+        the cameras; and of the photo, ``elevation_deg`` where its camera is, and as in
+        :class:`sv3d_pipe.orbit.elevation.Seen` ``seen_elevation_deg`` (None where the frames show none),
+        ``seen_elevation_margin_deg`` and ``seen_coverage``.
+    """
+    azimuth_deg, elevation_deg = painted_angles(config, context.seed, takes_pose)
+    said, seen = float(elevation_deg[-1]), seen_elevation(alpha, azimuth_deg, elevation_deg)
+    given = takes_pose or config.elevation_deg is not None
+    shown = round(seen.elevation_deg, 1) if seen is not None and seen.clear else None
+    used = said if given or shown is None else shown
+    facts = {"elevation_deg": used, "seen_elevation_deg": shown}
+    if seen is not None:
+        margin = round(seen.margin_deg, 1) if np.isfinite(seen.margin_deg) else None
+        facts |= {"seen_elevation_margin_deg": margin, "seen_coverage": round(seen.coverage, 4)}
+    if not given and shown is None:
+        context.say(
+            f"The frames do not show from which elevation they are painted, so it is taken to be {said:g} degrees."
+        )
+    elif not given:
+        context.say(
+            f"The frames are painted from {shown:g} degrees of elevation; their cameras are placed there."
+        )
+    elif shown is not None and abs(shown - said) > max(seen.margin_deg, CONTRADICTS_DEG):
+        context.warn(
+            f"The frames look painted from {shown:g} degrees of elevation, not from {said:g}; if the photo was taken"
+            f" from there, set orbit.elevation_deg to {shown:g}."
+        )
+    return orbit(azimuth_deg, elevation_deg + (used - said)), facts
+
+
+def painted_angles(config: OrbitConfig, seed: int, takes_pose: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The angles [N] of :func:`camera_angles`, or of a static orbit for a model that takes no poses."""
+    angles = camera_angles(config, seed)
+    return angles if takes_pose else orbit_angles("static", config.photo_elevation_deg)
 
 
 def paint_frames(
@@ -55,12 +106,12 @@ def paint_frames(
     Raises:
         UserError: angles or a size that the model cannot paint, or too little memory.
     """
-    angles = camera_angles(config, context.seed)
     model = model or load_model(config, context.device)
+    angles = painted_angles(config, context.seed, model.takes_pose)
     config = model.settled(config)
     kind = "given" if config.azimuths or config.elevations else config.kind
     if not model.takes_pose and kind != "static":
-        kind, angles = "static", orbit_angles("static", config.elevation_deg)
+        kind = "static"
         context.warn(f"The orbit model {config.model} takes no camera poses, so the orbit is static.")
     known = model.plans(config, context.device, len(angles[0]))
     model.brief(config, known[0], context)

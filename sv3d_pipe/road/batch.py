@@ -1,25 +1,36 @@
-"""A folder of photos to a folder of meshes, one after the other; a bad photo stops nothing."""
+"""A folder of photos to a folder of meshes, one after the other or one per card; a bad photo stops nothing."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+import warnings
+from bisect import insort
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from sv3d_pipe.device import usable_cores, visible_cards
 from sv3d_pipe.errors import UserError, explain
 from sv3d_pipe.files import write_atomically
-from sv3d_pipe.road.report import Reporter
+from sv3d_pipe.road.report import Reporter, format_metric
 from sv3d_pipe.road.run import Result
 from sv3d_pipe.road.sources import images_below, workspace_for
+from sv3d_pipe.road.workers import each, with_threads
+
+KILLER = (
+    "The process that worked on it died twice, perhaps because memory ran out; close other programs or choose "
+    "smaller settings (`img2mesh config` lists them), and run the same command again."
+)
 
 
 class Converter(Protocol):
     """What makes a mesh of one photo: :class:`sv3d_pipe.pipeline.Image2Mesh`."""
 
-    reporter: Reporter
+    device: str
 
     def check(self, start: str = "prep", until: str = "export") -> None: ...
 
@@ -57,21 +68,24 @@ class Item:
 
 
 def run_batch(
-    image2mesh: Converter,
+    make: Callable[[Reporter], Converter],
+    reporter: Reporter,
     folder: Path,
     out: Path,
     exclude: tuple[str, ...] = (),
-    on_item: Callable[[int, int, Path], None] = lambda index, total, photo: None,
     **run: Any,
 ) -> list[Item]:
     """Make a mesh of every picture below ``folder``; its path is kept below ``out``.
 
-    After each photo ``out/batch.json`` says what became of all so far.
+    One after the other, here; or, where the device is "auto" and there are several CUDA cards, by one process per
+    card. After each photo ``out/batch.json`` says what became of all so far.
 
     Args:
+        make: gives what makes the meshes and tells of it to a reporter; picklable.
         exclude: patterns of file names to leave out.
-        on_item: called with number (from 1), total and path before each photo.
         run: ``until`` and ``force_from``, as :class:`sv3d_pipe.pipeline.Image2Mesh` takes them.
+    Returns:
+        in the order of the photos' paths.
     Raises:
         UserError: there is no such folder, or no picture in it.
     """
@@ -82,14 +96,28 @@ def run_batch(
         raise UserError(
             f"There are no pictures in {folder}; it must hold PNG, JPEG, WebP, BMP, TIFF or GIF files."
         )
+    image2mesh = make(reporter)
     image2mesh.check(until=run.get("until", "export"))
+    cards = visible_cards()[: len(photos)] if image2mesh.device == "auto" else []
     items: list[Item] = []
-    for index, photo in enumerate(photos, 1):
-        relative = photo.relative_to(folder)
-        on_item(index, len(photos), relative)
-        items.append(_run_one(image2mesh, photo, relative, out / relative.parent, run))
+
+    def keep(item: Item) -> None:
+        insort(items, item, key=lambda item: item.photo)
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "batch.json", json.dumps(summarize(items), indent=1) + "\n")
+
+    if len(cards) > 1:
+        with closing(_on_cards(cards, make, photos, folder, out, run)) as finished:
+            for number, item in enumerate(finished, 1):
+                _tell(reporter, f"[{number}/{len(photos)}] {item.photo}", item)
+                keep(item)
+        return items
+    for number, photo in enumerate(photos, 1):
+        reporter.say(f"[{number}/{len(photos)}] {photo.relative_to(folder)}")
+        item = _run_one(image2mesh, folder, out, run, photo)
+        if item.error:
+            reporter.say(f"{item.photo} failed: {item.error}")
+        keep(item)
     return items
 
 
@@ -101,13 +129,62 @@ def summarize(items: list[Item]) -> dict[str, Any]:
     return {"photos": len(items), **counts, "items": [item.summary() for item in items]}
 
 
-def _run_one(image2mesh: Converter, photo: Path, relative: Path, parent: Path, run: dict[str, Any]) -> Item:
-    began = time.monotonic()
+def _on_cards(
+    cards: list[str],
+    make: Callable[[Reporter], Converter],
+    photos: list[Path],
+    folder: Path,
+    out: Path,
+    run: dict[str, Any],
+) -> Generator[Item, None, None]:
+    """The photos as the processes, one per card, finish them; closing the generator ends the processes."""
+    threads = with_threads(max(1, usable_cores() // len(cards)))
+    places = [{"CUDA_VISIBLE_DEVICES": card} | threads for card in cards]
+    work = partial(_run_in_worker, make, folder, out, run)
+    jobs = _reserved(photos, folder, out)
+    with closing(each(jobs, work, partial(_give_up, folder), places)) as finished:
+        for _, item in finished:
+            yield item
+
+
+def _reserved(photos: list[Path], folder: Path, out: Path) -> Iterator[Path]:
+    """The photos, each after its workspace has been reserved: their names do not depend on which worker is first."""
+    for photo in photos:
+        with suppress(UserError, OSError):  # the worker meets it again, and says so
+            workspace_for(photo, out / photo.relative_to(folder).parent)
+        yield photo
+
+
+def _run_in_worker(
+    make: Callable[[Reporter], Converter], folder: Path, out: Path, run: dict[str, Any], photo: Path
+) -> Item:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _run_one(make(Reporter()), folder, out, run, photo)
+
+
+def _run_one(image2mesh: Converter, folder: Path, out: Path, run: dict[str, Any], photo: Path) -> Item:
+    began, relative = time.monotonic(), photo.relative_to(folder)
     workspace, result, error = None, None, None
     try:
-        workspace = workspace_for(photo, parent)
+        workspace = workspace_for(photo, out / relative.parent)
         result = image2mesh(photo, workspace, **run)
     except Exception as reason:  # one photo's trouble, whatever it is, is not the next one's
         error = explain(reason, workspace)
-        image2mesh.reporter.say(f"{relative} failed: {error}")
     return Item(relative, result, error, time.monotonic() - began)
+
+
+def _give_up(folder: Path, photo: Path) -> Item:
+    return Item(photo.relative_to(folder), None, KILLER, 0.0)
+
+
+def _tell(reporter: Reporter, title: str, item: Item) -> None:
+    """One line on a photo that a worker has finished, and one per warning."""
+    if item.result is None:
+        reporter.say(f"{title} failed: {item.error}")
+        return
+    metric = format_metric(item.result.stages[-1].record.metrics)
+    reporter.say(f"{title} {item.status}: {item.seconds:.1f} s, {metric}")
+    for stage in item.result.stages:
+        for sentence in () if stage.skipped else stage.record.warnings:
+            reporter.warn(stage.record.stage, sentence)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import trimesh
@@ -20,8 +21,8 @@ from sv3d_pipe.dataset.collect import collect
 from sv3d_pipe.dataset.engine import DataSet, render_data_set
 from sv3d_pipe.dataset.orbit_set import OrbitSet
 from sv3d_pipe.dataset.shoot import Shoot
-from sv3d_pipe.dataset.workers import each
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.road.workers import each
 
 LOOK = Shoot(size=16, views=3)
 OBJECTS = 10
@@ -106,6 +107,25 @@ def test_a_run_killed_twice_gives_the_bytes_of_an_unbroken_one(tmp_path, meshes,
     assert files(folder) == unbroken
 
 
+def test_a_data_set_that_does_not_know_of_a_setting_was_begun_with_its_default(tmp_path, meshes):
+    data = data_set(tmp_path / "data", meshes)
+    before = render_data_set(data)
+    plan = data.plan()
+    del plan["stretch"]
+    (data.folder / "render.json").write_text(json.dumps(plan))
+    assert render_data_set(data) == before
+    with pytest.raises(UserError, match="stretch"):
+        render_data_set(data_set(data.folder, meshes, stretch=1.5))
+
+
+def test_stretched_objects_have_other_proportions_within_the_factor(tmp_path, meshes):
+    render_data_set(data_set(tmp_path / "plain", meshes))
+    render_data_set(data_set(tmp_path / "stretched", meshes, stretch=2.0))
+    plain, stretched = (OrbitSet(tmp_path / name) for name in ("plain", "stretched"))
+    ratios = np.concatenate([stretched[i].depth / plain[i].depth for i in range(len(plain))])
+    assert len(plain) == len(stretched) and 1 / 2.01 < ratios.min() < 0.8 < 1.25 < ratios.max() < 2.01
+
+
 def test_bad_meshes_are_listed_with_a_sentence_and_skipped(unbroken):
     manifest = json.loads(unbroken["manifest.json"])
     reasons = {skipped["name"]: skipped["reason"] for skipped in manifest["skipped"]}
@@ -118,8 +138,8 @@ def test_bad_meshes_are_listed_with_a_sentence_and_skipped(unbroken):
 
 def test_what_kills_its_process_is_given_up_and_the_rest_is_done(tmp_path):
     given_up: list[int] = []
-    done = list(each([0, 1, 2, 3, 4], partial(touch_or_die, tmp_path), given_up.append, 2))
-    assert given_up == [2] and sorted(done) == [0, 1, 2, 3, 4]
+    done = list(each([0, 1, 2, 3, 4], partial(touch_or_die, tmp_path), given_up.append, [{}, {}]))
+    assert given_up == [2] and sorted(job for job, _ in done) == [0, 1, 2, 3, 4]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "3", "4"]
 
 

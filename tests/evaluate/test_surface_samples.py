@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from sv3d_pipe.evaluate.surface_samples import sample, soundness, surface_scores
+from sv3d_pipe.evaluate.surface_samples import sample, soundness, surface_scores, topology
 
 
 def sphere(radius):
@@ -63,3 +63,16 @@ def test_soundness():
     assert soundness((cube.vertices, cube.faces[1:])) == {"watertight": False, "components": 1, "faces": 11}
     collapsed = np.vstack([cube.faces, [[0, 0, 1]]])  # a triangle without area is neither hole nor part
     assert soundness((cube.vertices, collapsed))["watertight"]
+
+
+def test_topology():
+    ball = sphere(0.5)
+    assert topology(ball) == {"euler": 2, "floaters": 0.0}
+    torn = ball.vertices[ball.faces].reshape(-1, 3), np.arange(3 * len(ball.faces)).reshape(-1, 3)
+    assert topology(torn) == {"euler": 2, "floaters": 0.0}  # seams are no holes
+    assert topology(trimesh.creation.torus(1.0, 0.3))["euler"] == 0
+    crumb = sphere(0.1)
+    crumb.apply_translation((2, 0, 0))
+    both = topology(trimesh.util.concatenate([crumb, ball]))
+    assert both == {"euler": 4, "floaters": pytest.approx(0.1**2 / (0.1**2 + 0.5**2), rel=1e-3)}
+    assert topology((ball.vertices, ball.faces[1:]))["euler"] == 1

@@ -150,7 +150,7 @@ def photo_route(model: OrbitModel | None = None, reconstructor: Reconstructor | 
         (
             Stage("prep", 1, (), _prep, _load("Photo"), _photo_content),
             Stage(
-                "orbit", 6, ("prep",), partial(_orbit, model), _load("Views"), partial(_model_content, model)
+                "orbit", 7, ("prep",), partial(_orbit, model), _load("Views"), partial(_model_content, model)
             ),
             *_from_views("orbit", reconstructor, ("prep",), partial(_prior, model)),
         ),
@@ -163,7 +163,7 @@ def capture_route(reconstructor: Reconstructor | None = None) -> Route:
     return Route(
         CAPTURE,
         (
-            Stage("capture", 2, (), _capture, _load("Views"), _capture_content, redo),
+            Stage("capture", 3, (), _capture, _load("Views"), _capture_content, redo),
             *_from_views("capture", reconstructor),
         ),
     )

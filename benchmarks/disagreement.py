@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="side of the views")
     parser.add_argument("--preset", default="draft")
     options = parser.parse_args()
-    config = Config.preset(options.preset).replace({"refine.sds": False})
+    config = Config.preset(options.preset).replace({"refine.sds": "off"})
     options.out.parent.mkdir(parents=True, exist_ok=True)
     rows = {}
     for name, path in find_objects(options.objects, tuple(options.ids), options.limit).items():

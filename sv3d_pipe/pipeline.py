@@ -65,10 +65,20 @@ def _refine(views: str, prior: Callable | None, road: Road, context: Context):
     pictures, reconstruction, placed = road.artifact(views), road.artifact("nerf"), {}
     if road.config.refine.shape != "field":
         reconstruction.mesh, placed = load_shape(Path(road.config.refine.shape), pictures, context)
-    distills = prior is not None and road.config.refine.sds
+    distills = prior is not None and _distills(road.config)
+    if distills:
+        count = len(road.config.refine.distilled_steps)
+        context.say(f"Distilling {count} times, each about as long as a sampling step of the orbit model.")
     with prior(road, context) if distills else nullcontext() as load_prior:
         mesh, metrics = refine_mesh(road.config.refine, reconstruction, pictures, context, load_prior)
     return mesh, metrics | placed
+
+
+def _distills(config: Config) -> bool:
+    """Whether refinement asks the orbit model, too."""
+    from sv3d_pipe.orbit.store.load import is_sv3d
+
+    return config.refine.sds == "on" or (config.refine.sds == "auto" and is_sv3d(config.orbit.model))
 
 
 def _prior(

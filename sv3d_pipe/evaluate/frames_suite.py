@@ -161,7 +161,7 @@ FRAMES = Suite(
     measure=measure,
     content=content,
     stages=STAGES,
-    fixed={"orbit.kind": "static", "refine.sds": False, "export.format": "glb", "export.turntable": False},
+    fixed={"orbit.kind": "static", "refine.sds": "off", "export.format": "glb", "export.turntable": False},
     methods=(*STAGES, "frames", "turned", "fitted", "noise"),
     scores=(
         "heldout_psnr", "heldout_mask_iou", "psnr", "mask_iou", "front_psnr", "fringe", "fringe_change", "euler",

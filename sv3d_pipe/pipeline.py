@@ -64,7 +64,9 @@ def _refine(views: str, prior: Callable | None, road: Road, context: Context):
 
     pictures, reconstruction, placed = road.artifact(views), road.artifact("nerf"), {}
     if road.config.refine.shape != "field":
-        reconstruction.mesh, placed = load_shape(Path(road.config.refine.shape), pictures, context)
+        reconstruction.mesh, placed = load_shape(
+            Path(road.config.refine.shape), reconstruction.mesh, pictures, context
+        )
     distills = prior is not None and _distills(road.config)
     if distills:
         count = len(road.config.refine.distilled_steps)

@@ -13,18 +13,17 @@ import numpy as np
 import trimesh
 from scipy.optimize import minimize_scalar
 
-from sv3d_pipe.evaluate.protocol_a import chamfer, iou, nearest, normalized, occupancy, visible_points
+from sv3d_pipe.evaluate.protocol_a import chamfer, iou, normalized, occupancy, visible_points
 from sv3d_pipe.evaluate.protocol_b import N_POINTS, N_REFINED, THRESHOLDS, YAW_STEP_DEG, Cloud, f_scores
 from sv3d_pipe.evaluate.scores import Probe, compare, probe
 from sv3d_pipe.evaluate.surface_samples import sample
 from sv3d_pipe.evaluate.tables import Row
+from sv3d_pipe.geometry.similarity import similarity
 
 N_COARSE = 1_000  # points that tell good yaws from bad ones
 N_FINE = 4_000  # points that refine yaws and go through ICP
 YAW_PRECISION_DEG = 0.05
 FITS = 3  # ICPs one after the other: what the cameras see of a mesh changes as it tilts
-MOST_ROUNDS = 40  # of one ICP
-STANDSTILL = 1e-6  # mean movement of the points, in sides of the truth's box, that ends ICP
 
 ABOUT = {
     "turned": "the mesh at the yaw (yaw_deg, counter-clockwise from above) with the smallest chamfer distance of the "
@@ -76,24 +75,6 @@ def best_yaw(truth: Any, pred: Any) -> float:
     ]
     yaw_deg = min(fits, key=lambda fit: fit.fun).x
     return float(-((180 - yaw_deg) % 360 - 180))
-
-
-def similarity(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
-    """[4, 4] similarity that brings points [B, 3] onto others [A, 3] that they are near to, by ICP.
-
-    Every round fits the pairs of nearest points of both directions, so that neither surface is drawn to
-    the inside of the other.
-    """
-    total, moved = np.eye(4), moving
-    for _ in range(MOST_ROUNDS):
-        there, here = nearest(moved, fixed)[1], nearest(fixed, moved)[1]
-        pairs = np.concatenate([moved, moved[here]]), np.concatenate([fixed[there], fixed])
-        matrix, _, _ = trimesh.registration.procrustes(*pairs, reflection=False, scale=True)
-        total, before = matrix @ total, moved
-        moved = trimesh.transform_points(moving, total)
-        if np.abs(moved - before).mean() < STANDSTILL:
-            break
-    return total
 
 
 def _fitted_scores(known: Probe, turned: tuple[np.ndarray, np.ndarray], seed: int) -> Row:

@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 
 from sv3d_pipe.cameras import Cameras, orbit
 from sv3d_pipe.geometry.extent import unit_box
 from sv3d_pipe.geometry.meshes import compact
 from sv3d_pipe.geometry.raster import rasterize
+from sv3d_pipe.geometry.similarity import nearest
 from sv3d_pipe.geometry.winding import winding_number
 
 # SyncDreamer, eval_mesh.py: 16 cameras, 256^2, K = 280, distance 1.5, elevation 30.
@@ -37,7 +37,6 @@ SIZE = 256
 FOV_DEG = float(2 * np.degrees(np.arctan(SIZE / 2 / 280)))  # 49.13
 THINNING = 0.01
 GRID = 64
-LEAF = 128  # points per leaf of a k-d tree: half the time of scipy's 10 between surfaces far apart
 
 
 def arrays(mesh: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -97,11 +96,6 @@ def thin(points: np.ndarray, voxel: float, phase: float = 0.5) -> np.ndarray:
     index = np.unique(key, return_inverse=True)[1].reshape(-1)
     count = np.bincount(index)
     return np.stack([np.bincount(index, points[:, i]) for i in range(3)], -1) / count[:, None]
-
-
-def nearest(points: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance [A] from each of [A, 3] to the nearest of [B, 3], and which one that is [A]."""
-    return cKDTree(others, leafsize=LEAF).query(points)
 
 
 def chamfer(points_a: np.ndarray, points_b: np.ndarray) -> float:

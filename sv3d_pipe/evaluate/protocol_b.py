@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import trimesh
 
-from sv3d_pipe.evaluate.protocol_a import arrays, chamfer, nearest, normalized
+from sv3d_pipe.evaluate.protocol_a import arrays, chamfer, normalized
 from sv3d_pipe.evaluate.surface_samples import sample
+from sv3d_pipe.geometry.similarity import nearest
 
 N_POINTS = 10_000
 THRESHOLDS = (0.1, 0.2, 0.5)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import trimesh
 
-from sv3d_pipe.evaluate.protocol_a import arrays, nearest
+from sv3d_pipe.evaluate.protocol_a import arrays
 from sv3d_pipe.geometry.meshes import component_labels, face_areas, face_normals
+from sv3d_pipe.geometry.similarity import nearest
 
 N_SAMPLES = 100_000
 

@@ -6,10 +6,11 @@ import torch
 import trimesh
 
 from sv3d_pipe.artifacts import Mesh, Views
-from sv3d_pipe.cameras import orbit, orbit_angles
+from sv3d_pipe.cameras import Cameras, orbit, orbit_angles
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.raster import rasterize
 from sv3d_pipe.refine.given_shape import close, is_closed, load_shape
+from sv3d_pipe.refine.placement import axis_turns
 from sv3d_pipe.road.context import Context
 
 LOW, HIGH = np.array([-0.5, -0.3, -0.15]), np.array([0.2, 0.3, 0.15])
@@ -25,22 +26,38 @@ def wedge() -> trimesh.Trimesh:
     return trimesh.util.concatenate([box.subdivide().subdivide(), nose.subdivide()])
 
 
+def as_mesh(body: trimesh.Trimesh) -> Mesh:
+    gray = np.full((len(body.vertices), 3), 0.5, np.float32)
+    return Mesh(np.float32(body.vertices), np.int64(body.faces), gray)
+
+
+SURFACE = as_mesh(wedge())  # what the field made of the object
+
+
 @pytest.fixture(scope="module")
 def views() -> Views:
-    mesh = wedge()
     cameras = orbit(*orbit_angles("sine", 10.0, n_frames=8))
+    to_world = np.diag([0.25, 0.25, 0.25, 1])
+    to_world[:3, 3] = [1, 0, 0]  # capture = 4 (world - (1, 0, 0))
+    return Views(picture(wedge(), cameras), cameras, to_world=to_world)
+
+
+def picture(mesh: trimesh.Trimesh, cameras: Cameras) -> np.ndarray:
+    """[N, 64, 64, 4] black."""
     raster = rasterize(
         torch.from_numpy(mesh.vertices).float(), torch.from_numpy(np.array(mesh.faces)), cameras, 256
     )
     alpha = torch.nn.functional.avg_pool2d(raster.covered.float()[:, None], 4)[:, 0, ..., None].numpy()
-    to_world = np.diag([0.25, 0.25, 0.25, 1])
-    to_world[:3, 3] = [1, 0, 0]  # capture = 4 (world - (1, 0, 0))
-    return Views(np.concatenate([0 * alpha.repeat(3, -1), alpha], -1), cameras, to_world=to_world)
+    return np.concatenate([0 * alpha.repeat(3, -1), alpha], -1)
 
 
-def load(mesh: trimesh.Trimesh, views: Views, path):
+def saved(mesh: trimesh.Trimesh, path):
     mesh.export(path)
-    return load_shape(path, views, Context())
+    return path
+
+
+def load(mesh: trimesh.Trimesh, views: Views, path, context: Context | None = None):
+    return load_shape(saved(mesh, path), SURFACE, views, context or Context())
 
 
 def box_of(mesh: Mesh) -> np.ndarray:
@@ -62,16 +79,53 @@ def test_a_mesh_in_the_captures_coordinates_is_brought_into_the_world(views, tmp
     np.testing.assert_allclose(box_of(mesh), wedge().bounds, atol=1e-5)
 
 
-@pytest.mark.parametrize(("turn", "z_up"), [(90, False), (180, False), (0, True), (270, True)])
-def test_any_size_place_and_quarter_turn_is_undone(views, tmp_path, turn, z_up):
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("y-up 90", 1e-3),
+        ("y-up 180", 30),
+        ("-y-up 0", 30),
+        ("z-up 0", 1e3),
+        ("-z-up 270", 0.1),
+        ("x-up 90", 25.4),
+    ],
+)
+def test_any_size_place_and_turn_of_the_axes_is_undone(views, tmp_path, name, size):
+    moved, name = wedge(), f"fitted {name}"
+    moved.vertices = size * (moved.vertices @ axis_turns()[name] + [5, 6, 7])  # the inverse of the rotation
+    context = Context()
+    mesh, metrics = load(moved, views, tmp_path / "a.obj", context)
+    assert metrics["shape_placed"] == name and metrics["shape_iou"] > 0.97
+    np.testing.assert_allclose(box_of(mesh), wedge().bounds, atol=0.02)
+    assert not context.warnings
+
+
+def test_any_other_turn_is_undone_too(views, tmp_path):
     moved = wedge()
-    moved.apply_transform(trimesh.transformations.rotation_matrix(np.radians(turn), [0, 1, 0]))
-    if z_up:
-        moved.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [1, 0, 0]))
-    moved.vertices = 30 * moved.vertices + [5, 6, 7]
-    mesh, metrics = load(moved, views, tmp_path / "a.obj")
-    assert metrics["shape_placed"] == f"fitted {'z' if z_up else 'y'}-up {-turn % 360}"
-    np.testing.assert_allclose(box_of(mesh), wedge().bounds, atol=0.03)
+    moved.apply_transform(trimesh.transformations.rotation_matrix(np.radians(52), [3, 1, -2]))
+    mesh, metrics = load(moved, views, tmp_path / "a.ply")
+    assert metrics["shape_iou"] > 0.95
+    np.testing.assert_allclose(box_of(mesh), wedge().bounds, atol=0.02)
+
+
+def test_the_turns_are_the_24_rotations_of_the_axes():
+    turns = np.stack(list(axis_turns().values()))
+    assert len(np.unique(turns, axis=0)) == 24 and (np.abs(turns).sum(1) == 1).all()
+    np.testing.assert_allclose(np.linalg.det(turns), 1)
+    np.testing.assert_array_equal(axis_turns()["fitted -z-up 0"] @ [0, 0, -1], [0, 1, 0])
+
+
+def test_a_shape_that_fits_two_ways_and_one_that_fits_poorly_are_told_of(views, tmp_path):
+    context = Context()
+    box = trimesh.creation.box(HIGH - LOW)
+    box.apply_translation([4, 0, 0])
+    cameras = views.cameras
+    alike = Views(picture(box_at_home := trimesh.creation.box(HIGH - LOW), cameras), cameras)
+    load_shape(saved(box, tmp_path / "box.ply"), as_mesh(box_at_home), alike, context)
+    assert "turned by 180 degrees" in context.warnings[0]
+    context = Context()
+    load(trimesh.creation.icosphere(2), views, tmp_path / "ball.ply", context)
+    assert "only in part" in context.warnings[0]
 
 
 def test_a_mesh_with_a_hole_is_closed(views, tmp_path):

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from sv3d_pipe.artifacts import Views
+from sv3d_pipe.capture.agreement import MOST_LEFT_OUT, contradicting
 from sv3d_pipe.capture.placement import Placement, first_placement
 from sv3d_pipe.capture.rectify import MARGIN, aimed_cameras, native_size, rectify, too_near
 from sv3d_pipe.capture.shots import SOLID, Shot, read_shots
 from sv3d_pipe.capture.transforms import FEWEST, read_frames
+from sv3d_pipe.capture.vertical import UPRIGHT
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.hull import Hull, carve, cell_centers
 from sv3d_pipe.pictures import on_white
@@ -42,12 +44,18 @@ def import_capture(path: Path, matte: str, context: Context) -> tuple[Views, dic
         matte: ``prep.matte``, for pictures that have neither alpha nor mask.
     Returns:
         the views, and the metrics: how many, their size, hull_covered (share of the masks' pixels that a
-        common shape explains), where the masks came from, and the placement.
+        common shape explains), where the masks came from, which pictures contradict the others and were left out,
+        how it is known which way is up, and the placement.
     Raises:
         UserError: what is wrong with the capture, in one sentence.
     """
     shots = read_shots(read_frames(path), matte, context)
     placement, reach, hull = locate(shots)
+    shots, left_out = _without_contradicting(shots, placement, reach, hull, context)
+    if left_out:
+        placement, reach, hull = locate(shots)
+    if placement.vertical != UPRIGHT:
+        context.say(f"The capture's vertical is taken {placement.vertical}.")
     near = too_near(shots, placement, reach)
     if near.any():
         shots = [shot for shot, dropped in zip(shots, near) if not dropped]
@@ -70,6 +78,8 @@ def import_capture(path: Path, matte: str, context: Context) -> tuple[Views, dic
         "masks": dict(Counter(shot.source for shot in shots)),
         "cut": sum(shot.cut for shot in shots),
         "too_near": int(near.sum()),
+        "contradicting": left_out,
+        "vertical": placement.vertical,
         "fov_deg": views.cameras.fov_deg,
         "front": shots[-1].name,
         "world_from_capture": views.to_world,
@@ -100,6 +110,26 @@ def locate(shots: list[Shot]) -> tuple[Placement, float, Hull]:
             "masks; transform_matrix must be camera-to-world with OpenGL axes (x right, y up, looking along -z)."
         )
     return *_fitted(placement, hull, box, reach), hull
+
+
+def _without_contradicting(
+    shots: list[Shot], placement: Placement, reach: float, hull: Hull, context: Context
+) -> tuple[list[Shot], list[str]]:
+    """The shots without those whose masks contradict most others, and the names of these."""
+    wrong = contradicting(rectify(shots, placement, reach, 160), hull.occupied, MARGIN * reach)
+    names = [shot.name for shot, left_out in zip(shots, wrong) if left_out]
+    if not names:
+        return shots, []
+    which = (
+        f"{len(names)} of {len(shots)} pictures ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+    )
+    if len(names) > MOST_LEFT_OUT * len(shots) or len(shots) - len(names) < FEWEST:
+        context.warn(
+            f"The masks of {which} contradict the others; look at them, or the mesh will lack parts."
+        )
+        return shots, []
+    context.warn(f"{which} were left out, because their masks contradict all others; look at these masks.")
+    return [shot for shot, left_out in zip(shots, wrong) if not left_out], names
 
 
 def view_size(shots: list[Shot], placement: Placement, reach: float) -> int:

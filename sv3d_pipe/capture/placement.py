@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sv3d_pipe.capture.shots import Shot
+from sv3d_pipe.capture.vertical import UPRIGHT, find_vertical
 from sv3d_pipe.errors import UserError
 
-UPRIGHT_DEG = 35.0  # a coordinate axis this near to the cameras' mean up vector is the vertical
 SPREAD = 1e-4  # least mean squared sine between the viewing rays' directions
 
 
@@ -20,11 +20,13 @@ class Placement:
 
     Attributes:
         rotation: [3, 3]; center: [3], in the capture's coordinates.
+        vertical: how it is known which way is up.
     """
 
     rotation: np.ndarray
     center: np.ndarray
     scale: float
+    vertical: str = UPRIGHT
 
     @property
     def to_world(self) -> np.ndarray:
@@ -44,7 +46,7 @@ class Placement:
     def moved(self, center: np.ndarray, factor: float) -> Placement:
         """The placement that puts the world point ``center`` at the origin and makes all ``factor`` times larger."""
         capture = self.center + self.rotation.T @ center / self.scale
-        return Placement(self.rotation, capture, self.scale * factor)
+        return replace(self, center=capture, scale=self.scale * factor)
 
 
 def first_placement(shots: list[Shot]) -> tuple[Placement, float]:
@@ -72,8 +74,9 @@ def first_placement(shots: list[Shot]) -> tuple[Placement, float]:
     cosine = np.einsum("nki,ni->nk", corners[:, 1:], toward / np.maximum(distance, 1e-12)[:, None])
     reach = distance * np.sqrt(np.clip(1 - cosine.min(-1) ** 2, 0, 1))
     radius = float(np.quantile(reach[ahead], 0.9))
-    rotation = up_rotation(np.stack([shot.c2w for shot in shots]))
-    return Placement(rotation, center, 0.5 / max(radius, 1e-12)), 0.6
+    vertical = find_vertical(np.stack([shot.c2w for shot in shots]), center)
+    rotation = rotation_between(vertical.up, np.array([0.0, 1.0, 0.0]))
+    return Placement(rotation, center, 0.5 / max(radius, 1e-12), vertical.evidence), 0.6
 
 
 def meeting_point(origins: np.ndarray, directions: np.ndarray) -> np.ndarray:
@@ -96,24 +99,6 @@ def meeting_point(origins: np.ndarray, directions: np.ndarray) -> np.ndarray:
         away = np.linalg.norm(np.einsum("nij,nj->ni", across, point - origins), axis=-1)
         weight = 1 / np.maximum(away, 1e-3 * np.linalg.norm(point - origins, axis=-1))
     return point
-
-
-def up_rotation(c2w: np.ndarray) -> np.ndarray:
-    """[3, 3] rotation that turns the capture's vertical to +y.
-
-    The vertical is the coordinate axis nearest to the mean of the cameras' up vectors (z in nerfstudio,
-    instant-ngp and Blender), or that mean itself if no axis is near. z-up becomes y-up as in Blender's
-    glTF export: (x, y, z) to (x, z, -y).
-    """
-    mean = c2w[:, :3, 1].mean(0)
-    mean /= max(np.linalg.norm(mean), 1e-12)
-    axis = int(np.abs(mean).argmax())
-    up = mean
-    if abs(mean[axis]) > np.cos(np.radians(UPRIGHT_DEG)):
-        up = np.sign(mean[axis]) * np.eye(3)[axis]
-    if np.linalg.norm(up) < 0.5:
-        return np.eye(3)
-    return rotation_between(up, np.array([0.0, 1.0, 0.0]))
 
 
 def rotation_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from sv3d_pipe.capture.transforms import FEWEST, MOST, Frame
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.pictures import read_image, resize_rgba
 from sv3d_pipe.prep.frame import PART, keep_main_parts
-from sv3d_pipe.prep.matte import MIN_TRANSPARENT, cut_out
+from sv3d_pipe.prep.matte import MIN_TRANSPARENT, cut_out, is_meaningful
 from sv3d_pipe.prep.white_orbit import is_on_white
 from sv3d_pipe.road.context import Context
 
@@ -21,6 +21,12 @@ LONGEST = 1536  # pixels; larger pictures are read smaller
 MOST_PIXELS = 2**26  # of all cut-outs together: a quarter of a gigabyte
 BUSY_SHARE = 1 / 3  # of pictures with a busy background or no object; beyond it a matte is a bad guess
 SOLID = 0.3  # alpha from which a pixel counts as object
+ONE_COLOR = 0.1  # range of gray within which a mask's paint is of one color
+INVERTED = (
+    0.9,
+    0.5,
+)  # share of the border, at least, and of the middle third, at most, that an inverted mask marks
+FULL = 0.98  # share of a picture that no mask marks unless something went wrong
 RIM = 2  # pixels around a cut-out that are kept empty
 
 
@@ -96,6 +102,7 @@ def read_shots(frames: list[Frame], matte: str, context: Context) -> list[Shot]:
             bar.update(1, frame.image.name)
     if len(shots) < FEWEST:
         raise UserError(f"Only {len(shots)} pictures show an object; at least {FEWEST} are needed.")
+    _check_masks(shots)
     _warn(shots, failed, context)
     return shots
 
@@ -120,6 +127,37 @@ def _warn(shots: list[Shot], failed: list[str], context: Context) -> None:
             f"{len(failed)} pictures were left out because the matte found no object in them or was not sure of it; "
             f"the first is {failed[0]}."
         )
+
+
+def _check_masks(shots: list[Shot]) -> None:
+    """Raise UserError if most mask files mark the background, or everything."""
+    masked = [shot for shot in shots if shot.source == "mask"]
+    for wrong, what in ((_is_inverted, "mark the background"), (_is_full, "mark the whole picture")):
+        found = [shot.name for shot in masked if wrong(_mask_of(shot))]
+        if len(found) > len(masked) / 2:
+            raise UserError(
+                f"The masks of {len(found)} of {len(masked)} pictures {what} (the first is that of {found[0]});"
+                " white must be the object and black the background."
+            )
+
+
+def _mask_of(shot: Shot) -> np.ndarray:
+    """[H, W] bool: the object in the whole picture."""
+    whole = np.zeros((round(shot.lens.height), round(shot.lens.width)), bool)
+    part = shot.rgba[..., 3] > 255 * SOLID
+    whole[shot.top : shot.top + part.shape[0], shot.left : shot.left + part.shape[1]] = part
+    return whole
+
+
+def _is_full(mask: np.ndarray) -> bool:
+    return bool(mask.mean() > FULL)
+
+
+def _is_inverted(mask: np.ndarray) -> bool:
+    border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    height, width = mask.shape
+    middle = mask[height // 3 : -(-2 * height // 3), width // 3 : -(-2 * width // 3)]
+    return bool(border.mean() > INVERTED[0] and middle.mean() < INVERTED[1] and not _is_full(mask))
 
 
 def _read_shot(frame: Frame, matte: str, budget: int) -> Shot | None:
@@ -188,7 +226,17 @@ def _read_mask(frame: Frame, image: np.ndarray, aspect: float) -> np.ndarray:
         raise UserError(
             f"The mask {frame.mask} and its picture {frame.image.name} differ in aspect ratio; resize the mask."
         )
-    mask = picture[..., :3].mean(-1)
+    mask = _mask_in(picture)
     if 0 < mask.max() < 0.5:
         mask = mask / mask.max()
     return np.clip(cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_AREA), 0, 1)
+
+
+def _mask_in(picture: np.ndarray) -> np.ndarray:
+    """[H, W] what a mask file [H, W, 3 or 4] marks: its brightness, its alpha where it is of one color, or both."""
+    gray = picture[..., :3].mean(-1)
+    if picture.shape[-1] == 3 or not is_meaningful(picture[..., 3]):
+        return gray
+    alpha = picture[..., 3]
+    painted = gray[alpha > 0.5]
+    return alpha if np.ptp(painted) < ONE_COLOR else gray * alpha

@@ -154,6 +154,76 @@ def test_mask_files_cut_the_object_out(toy, tmp_path):
     assert agreement(obj, views) > 0.97
 
 
+def masked(folder, pictures, matrices, mask_file):
+    """A capture with a mask file beside each picture: mask_file(index, mask [h, w]) is what it holds."""
+    opaque(folder, pictures, matrices, busy)
+
+    def change(index, frame):
+        frame["mask_path"] = f"images/mask{index}.png"
+        save_png(folder / frame["mask_path"], mask_file(index, pictures[index][..., 3]))
+
+    return edit(folder, change)
+
+
+@pytest.mark.parametrize("paint", [0.0, 1.0])
+def test_a_mask_in_the_alpha_of_a_picture_of_one_color_is_that_alpha(toy, tmp_path, paint):
+    obj, pictures, matrices = toy
+    folder = masked(tmp_path, pictures, matrices, lambda _, mask: np.dstack([mask * 0 + paint] * 3 + [mask]))
+    views, _ = import_capture(folder, "auto", Context())
+    assert agreement(obj, views) > 0.97
+
+
+@pytest.mark.parametrize(
+    ("mask_file", "sentence"),
+    [
+        (
+            lambda _, mask: 1 - mask,
+            "masks of 10 of 10 pictures mark the background .the first is that of 0.jpg",
+        ),
+        (lambda _, mask: 0 * mask + 1, "mark the whole picture .*white must be the object"),
+    ],
+)
+def test_inverted_and_full_masks_are_refused(toy, tmp_path, mask_file, sentence):
+    _, pictures, matrices = toy
+    with pytest.raises(UserError, match=sentence):
+        import_capture(masked(tmp_path, pictures, matrices, mask_file), "auto", Context())
+
+
+def test_pictures_that_contradict_all_others_are_left_out_and_named(toy, tmp_path):
+    obj, pictures, matrices = toy
+    wrong = pictures.copy()
+    wrong[3] = 0  # blank
+    wrong[6] = 0
+    wrong[6, 5:20, 60:75] = 1  # something else
+    context = Context()
+    folder = write(tmp_path / "few", wrong, matrices, OPTICS.fields())
+    views, metrics = import_capture(folder, "auto", context)
+    assert metrics["contradicting"] == ["0003.png", "0006.png"] and len(views.rgba) == COUNT - 2
+    assert "2 of 10 pictures (0003.png, 0006.png) were left out" in context.warnings[0]
+    assert agreement(obj, views) > 0.97
+    wrong[[0, 5]] = 0
+    context = Context()
+    _, metrics = import_capture(write(tmp_path / "many", wrong, matrices, OPTICS.fields()), "auto", context)
+    assert metrics["contradicting"] == [] and metrics["views"] == COUNT
+    assert (
+        "of 10 pictures (0000.png" in context.warnings[0] and "contradict the others" in context.warnings[0]
+    )
+
+
+def test_pictures_stored_sideways_stand_upright(toy, tmp_path):
+    obj, pictures, matrices = toy
+    side = Optics(80, 100, 210.0, 35.0, 100 - 56.0)  # as a quarter turn counterclockwise leaves the lens
+    rolled = matrices.copy()
+    rolled[:, :3, 0], rolled[:, :3, 1] = -matrices[:, :3, 1], matrices[:, :3, 0]
+    said = []
+    folder = write(tmp_path, np.rot90(pictures, axes=(1, 2)), rolled, side.fields())
+    views, metrics = import_capture(folder, "auto", Context(say=said.append))
+    assert agreement(obj, views) > 0.97
+    scale = np.cbrt(np.linalg.det(views.to_world[:3, :3]))
+    np.testing.assert_allclose(views.to_world[:3, :3] / scale, [[1, 0, 0], [0, 0, 1], [0, -1, 0]], atol=1e-6)
+    assert "lie on their side" in metrics["vertical"] and "lie on their side" in said[-1]
+
+
 def test_a_plain_background_is_matted_with_a_warning_and_a_busy_one_refused(toy, tmp_path):
     obj, pictures, matrices = toy
     context = Context()

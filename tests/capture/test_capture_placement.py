@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
+from sv3d_pipe.cameras import orbit
 from sv3d_pipe.capture.placement import (
     Placement,
     capture_from_glb,
     meeting_point,
     rotation_between,
-    up_rotation,
 )
+from sv3d_pipe.capture.vertical import AXES, PLANE, SIDEWAYS, UPRIGHT, find_vertical
 from sv3d_pipe.errors import UserError
 
 
@@ -49,9 +50,24 @@ def test_moving_a_placement_puts_a_world_point_at_the_origin():
     assert moved.scale == 6.0
 
 
+def up_rotation(c2w):
+    return rotation_between(find_vertical(c2w, np.zeros(3)).up, np.array([0, 1.0, 0]))
+
+
 def ups(*vectors):
-    c2w = np.tile(np.eye(4), (len(vectors), 1, 1))
+    c2w = np.zeros((len(vectors), 4, 4))
     c2w[:, :3, 1] = vectors
+    return c2w
+
+
+def ring(elevation_deg=20.0, count=12, roll=0):
+    """Cameras around a z-up scene's origin that look at it, turned about their axis by quarter turns."""
+    c2w = orbit(np.arange(count) * 360 / count, elevation_deg).c2w.astype(float)
+    c2w[:, :3] = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ c2w[:, :3]
+    turns = np.broadcast_to(roll, count)
+    for matrix, quarter in zip(c2w, turns):
+        c, s = np.cos(quarter * np.pi / 2), np.sin(quarter * np.pi / 2)
+        matrix[:3, :2] = matrix[:3, :2] @ [[c, -s], [s, c]]
     return c2w
 
 
@@ -70,6 +86,30 @@ def test_y_up_stays_and_an_upside_down_capture_is_turned():
 def test_a_vertical_far_from_all_axes_is_taken_as_it_is():
     up = np.array([1.0, 1, 1]) / 3**0.5
     np.testing.assert_allclose(up_rotation(ups(up)) @ up, [0, 1, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("cameras", "evidence"),
+    [
+        (ring(), UPRIGHT),
+        (ring(-20.0), UPRIGHT),
+        (ring(roll=1), SIDEWAYS),
+        (ring(roll=3), SIDEWAYS),
+        (ring(0.0, roll=1), SIDEWAYS),
+        (ring(roll=np.arange(12) % 4), PLANE),
+        (ring(85.0), PLANE),
+    ],
+)
+def test_the_vertical_is_found_however_cameras_are_held(cameras, evidence):
+    found = find_vertical(cameras, np.zeros(3))
+    np.testing.assert_allclose(found.up, [0, 0, 1], atol=1e-9)
+    assert found.evidence == evidence
+
+
+def test_cameras_all_over_a_sphere_and_held_every_way_tell_nothing():
+    around = [ring(elevation, roll=np.arange(12) % 4) for elevation in (-60.0, 0.0, 60.0)]
+    found = find_vertical(np.concatenate(around), np.zeros(3))
+    assert found.evidence == AXES and (found.up == (0, 0, 1)).all()
 
 
 def test_from_an_exported_file_back_to_the_capture_by_hand():

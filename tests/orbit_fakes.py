@@ -8,8 +8,11 @@ from diffusers.configuration_utils import register_to_config
 from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
 from sv3d_pipe.orbit.mini.pixel_pipeline import MiniPipeline
 from sv3d_pipe.orbit.schedulers import euler_scheduler
+from sv3d_pipe.orbit.store.load import PARTS
 from sv3d_pipe.orbit.sv3d.diffusion_pipeline import StableVideo3DPipeline
 from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
+
+PARTS["orbit_fakes"] = {"FormulaDenoiser", "FixedToken"}  # only what is listed is loaded from a folder
 
 
 class FormulaDenoiser(ModelMixin, ConfigMixin):

@@ -122,6 +122,20 @@ def test_a_broken_folder_is_a_users_error(folder):
         load_pipeline(str(folder), "cpu")
 
 
+@pytest.mark.parametrize(
+    "part", [["unet", "Evil"], ["diffusers", "Evil"], ["os", "system"], ["unet"], [1, 2]]
+)
+def test_no_class_that_a_folder_brings_along_is_loaded(folder, part, tmp_path):
+    ran = tmp_path / "ran"
+    for place in (folder / "unet.py", folder / "unet" / "unet.py"):
+        place.write_text(f"open({str(ran)!r}, 'w')\nclass Evil: pass\n")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"unet": part}))
+    with pytest.raises(UserError, match="as its unet; only classes of"):
+        load_pipeline(str(folder), "cpu")
+    assert not ran.exists()
+
+
 def test_listing_names_every_licence():
     rows = list_models()
     assert [row["name"] for row in rows] == ["mini", "sv3d-u", "sv3d-p", "svd-xt"]

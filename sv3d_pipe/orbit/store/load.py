@@ -29,6 +29,12 @@ from sv3d_pipe.orbit.sv3d.sv3d_painter import SV3DPainter, channels_last
 
 SVD_WIDTH = 768  # SVD's UNet takes three numbers of 256: fps, motion, noise on the photo
 PAINTERS = {StableVideo3DPipeline: SV3DPainter, MiniPipeline: MiniPainter}
+# Classes that a folder may name, by library; those of sv3d_pipe were in other modules in earlier editions.
+PARTS = {
+    "diffusers": {"AutoencoderKL", "EulerDiscreteScheduler"},
+    "transformers": {"CLIPVisionModelWithProjection"},
+    "sv3d_pipe": {"StableVideo3DUNet", "VolumeDenoiser", "PixelCodec", "DepthGuesser"},
+}
 LOADING = threading.Lock()
 
 
@@ -60,6 +66,7 @@ def load_pipeline(name: str, device: str, dtype: str = "float32") -> OrbitPipeli
     """
     folder = find_model(name)
     _check_kind(folder)
+    _check_parts(folder)
     types = {"vae": torch.float32, "default": getattr(torch, dtype)} if _has_vae(folder) else None
     try:
         with _quiet(with_transformers=_has_vae(folder)):
@@ -135,6 +142,20 @@ def _check_kind(folder: Path) -> None:
             f"{folder} holds a {kind}, not the StableVideo3DPipeline of an orbit model; "
             "if it was made from SV3D, give the original .safetensors file instead."
         )
+
+
+def _check_parts(folder: Path) -> None:
+    """Raise UserError if the folder names a class of its own or of another library: loading it would run its code."""
+    for name, part in _settings(folder / "model_index.json").items():
+        if not isinstance(part, (list, tuple)) or list(part) == [None, None]:
+            continue
+        library, kind = (*part, None, None)[:2]
+        known = PARTS.get(library.partition(".")[0], set()) if isinstance(library, str) else set()
+        if kind not in known:
+            raise UserError(
+                f"{folder / 'model_index.json'} names {kind} of {library} as its {name}; only classes of diffusers,"
+                " transformers and img2mesh that orbit models consist of are loaded."
+            )
 
 
 def is_sv3d(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sv3d_pipe.errors import Cancelled
+from sv3d_pipe.files import sync
 
 if TYPE_CHECKING:
     import torch
+
+DIGEST_BYTES = hashlib.sha256().digest_size  # of the content, at the beginning of a checkpoint
 
 
 class Bar(Protocol):
@@ -86,23 +90,37 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """The last state saved, its tensors on the CPU; None if there is none or it cannot be read.
+        """The last state saved, its tensors on the CPU; the one before if that is damaged; None if both are.
 
         Only tensors and plain values are read back, never code.
         """
+        if self.path is None:
+            return None
+        states = (self._read(path) for path in (self.path, self._before))
+        return next((state for state in states if state is not None), None)
+
+    @property
+    def _before(self) -> Path:
+        return self.path.with_suffix(f".before{self.path.suffix}")
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Any] | None:
+        """A state, if the file is there and its content has the hash that it begins with."""
         import pickle
 
         import torch
 
-        if self.path is None or not self.path.exists():
-            return None
         try:
-            return torch.load(self.path, weights_only=True, map_location="cpu")
+            content = path.read_bytes()
+            digest, body = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+            if hashlib.sha256(body).digest() != digest:
+                return None
+            return torch.load(io.BytesIO(body), weights_only=True, map_location="cpu")
         except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError):
             return None
 
     def save(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Write ``state()`` if the last write is long enough ago (atomically: no half file).
+        """Write ``state()`` if the last write is long enough ago: whole, hashed, and the one before is kept.
 
         Tensors are written as the CPU's, so that a run may go on where there is no such device.
         """
@@ -110,8 +128,16 @@ class Checkpoint:
 
         if self.path is None or time.monotonic() - self._last < self.every_s:
             return
+        written = io.BytesIO()
+        torch.save(_on_cpu(state()), written)
+        body = written.getbuffer()
         partial = self.path.with_suffix(".partial")
-        torch.save(_on_cpu(state()), partial)
+        with partial.open("wb") as file:
+            file.write(hashlib.sha256(body).digest())
+            file.write(body)
+        sync(partial)
+        if self.path.exists():
+            self.path.replace(self._before)
         partial.replace(self.path)
         self._last = time.monotonic()
 

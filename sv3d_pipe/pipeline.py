@@ -150,7 +150,7 @@ def photo_route(model: OrbitModel | None = None, reconstructor: Reconstructor | 
         (
             Stage("prep", 1, (), _prep, _load("Photo"), _photo_content),
             Stage(
-                "orbit", 6, ("prep",), partial(_orbit, model), _load("Views"), partial(_model_content, model)
+                "orbit", 7, ("prep",), partial(_orbit, model), _load("Views"), partial(_model_content, model)
             ),
             *_from_views("orbit", reconstructor, ("prep",), partial(_prior, model)),
         ),

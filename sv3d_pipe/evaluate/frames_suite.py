@@ -33,6 +33,7 @@ from sv3d_pipe.orbit.denoising_pipeline import OrbitOutput
 from sv3d_pipe.orbit.sv3d.sv3d_painter import SV3DPainter
 from sv3d_pipe.pictures import BEST_DB, on_white
 from sv3d_pipe.pipeline import PHOTO_ROUTE
+from sv3d_pipe.prep.one_against_all import mended
 from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.render.objects import Object
 from sv3d_pipe.road.context import Context
@@ -122,7 +123,7 @@ def _fit(
     folder.mkdir(exist_ok=True)
     context = Context(device=options.device, seed=options.seed, open_bar=display.bar)
     rgba = cut_out(frames, angles)
-    views = Views(rgba, orbit(*angles), photo=rgba[-1])
+    views, _ = mended(Views(rgba, orbit(*angles), photo=rgba[-1]))
     meshes, seconds = reconstruct(options, views, context, folder)
     return meshes["export"], seconds, context.warnings
 

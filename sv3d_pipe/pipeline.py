@@ -139,7 +139,7 @@ def _from_views(
         Stage(
             "refine", 6, (*before, views, "nerf"), partial(_refine, views, prior), _load("Mesh"), _shape_content
         ),
-        Stage("export", 4, (views, "refine"), partial(_export, views), lambda folder: folder),
+        Stage("export", 5, (views, "refine"), partial(_export, views), lambda folder: folder),
     )  # fmt: skip
 
 

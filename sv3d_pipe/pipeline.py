@@ -137,7 +137,7 @@ def _from_views(
             partial(_reconstructor_content, reconstructor),
         ),
         Stage(
-            "refine", 6, (*before, views, "nerf"), partial(_refine, views, prior), _load("Mesh"), _shape_content
+            "refine", 7, (*before, views, "nerf"), partial(_refine, views, prior), _load("Mesh"), _shape_content
         ),
         Stage("export", 5, (views, "refine"), partial(_export, views), lambda folder: folder),
     )  # fmt: skip

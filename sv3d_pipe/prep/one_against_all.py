@@ -1,4 +1,4 @@
-"""No picture of an orbit may veto alone: holes and bites of one mask that all other views contradict are filled in.
+"""No picture of an orbit may veto alone: holes in one mask that all other views contradict are filled in.
 
 A highlight as white as the background becomes a hole in a picture's matte, and through it every later step would
 bore into the object: carving, the fit of the field, refinement. So masks are mended once, before all of them.
@@ -30,8 +30,9 @@ def mended(views: Views) -> tuple[Views, int]:
 
     A hole enclosed by the object is closed if the solid that the masks of all other views have in common is deep
     there and as deep as beside it. A true hole stays: views from beside it see it too, and where none can, because it is
-    long and narrow or the object is thin, nothing contradicts it but thick matter on all sides. Other missing parts come
-    back if the masks of several views cannot be explained without them. Colors are filled in from their surroundings.
+    long and narrow or the object is thin, nothing contradicts it but thick matter on all sides. Parts missing at the
+    outline do not come back: cameras of painted frames are not known well enough to tell them. Colors are filled in
+    from their surroundings.
     Frames of fewer than FINE pixels, and views that are not known everywhere, are left as they are.
     """
     if views.seen is not None or len(views.rgba) < 3:
@@ -41,14 +42,14 @@ def mended(views: Views) -> tuple[Views, int]:
     if photo is not None:
         masks[-1] = resize_rgba(photo, views.size)[..., 3] > 0.5
     solid = Solid.carve(np.stack(masks), views.cameras)
-    lost, last = solid.lost(), len(masks) - 1
+    last = len(masks) - 1
     frames, changed = views.rgba.copy(), 0
     for n in range(last if photo is not None else last + 1) if views.size >= FINE else ():
-        missing = _missing(frames[n], solid, n, lost[n])
+        missing = _missing(frames[n], solid, n)
         if missing.any():
             frames[n], changed = filled(frames[n], missing), changed + 1
     if photo is not None:
-        missing = _missing(photo, solid, last, lost[last])
+        missing = _missing(photo, solid, last)
         if missing.any():
             photo, changed = filled(photo, missing), changed + 1
             frames[-1] = resize_rgba(photo, views.size)
@@ -68,22 +69,15 @@ def filled(rgba: np.ndarray, missing: np.ndarray) -> np.ndarray:
     return out
 
 
-def _missing(rgba: np.ndarray, solid: Solid, n: int, lost: np.ndarray) -> np.ndarray:
-    """[S, S] bool: what a picture's mask lacks.
-
-    Args:
-        solid: of all views, of which the picture is number ``n``.
-        lost: [s, s] bool, parts without which several other masks are not explained.
-    """
+def _missing(rgba: np.ndarray, solid: Solid, n: int) -> np.ndarray:
+    """[S, S] bool: the holes in a picture's mask that are none. ``solid`` is of all views, the picture's number ``n``."""
     size = len(rgba)
     mask = rgba[..., 3] > 0.5
-    missing = cv2.resize(lost.astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST) > 0
-    missing &= ~mask
-    holes = _enclosed(~mask).astype(np.uint8)
+    missing, holes = np.zeros_like(mask), _enclosed(~mask).astype(np.uint8)
     if not holes.any():
         return missing
-    depth = solid.depth(n) * (2 / len(lost))  # as many cells as half its side are one visible sphere
-    depth = cv2.resize(depth, (size, size), interpolation=cv2.INTER_LINEAR)
+    depth = solid.depth(n)  # in cells, as many as half its side go across the visible sphere
+    depth = cv2.resize(depth * (2 / len(depth)), (size, size), interpolation=cv2.INTER_LINEAR)
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(holes, connectivity=4)
     margin = int(np.ceil(RING[1] * size)) + 1
     for k in range(1, count):

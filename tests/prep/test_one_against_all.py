@@ -62,12 +62,6 @@ def test_a_highlight_in_the_photo_bores_no_hole(egg):
         assert np.abs(after - before)[solid].max() < 0.05  # filled in the color around, not black
 
 
-def test_a_bite_that_other_masks_contradict_comes_back(egg):
-    bite = disc(60, 40, 24) & (egg.photo[..., 3] > 0.5)
-    repaired, _ = mended(without(egg, bite))
-    assert (repaired.photo[..., 3] > 0.5)[bite].mean() > 0.5
-
-
 def test_true_views_stay_as_they_are(egg):
     for views in (egg, views_of(trimesh.creation.box((0.8, 0.7, 0.5)))):
         same, changed = mended(views)

@@ -17,12 +17,10 @@ from sv3d_pipe.contracts import Reconstruction
 from sv3d_pipe.geometry.hull import MASK_LEVEL, cell_centers
 from sv3d_pipe.geometry.meshes import compact, component_labels, outward
 from sv3d_pipe.geometry.raster import rasterize
-from sv3d_pipe.refine.mesh_picture import Score, score, shrink
+from sv3d_pipe.refine.mesh_picture import Score, score, seen_at, shrink
 
-SIDE = 384  # pixels of the masks at most
-THIN = (
-    0.025  # of the side: narrower parts of a mask are thin; about two cells of the coarsest tetrahedral grid
-)
+SIDE = 256  # pixels of the masks at most
+THIN = 0.025  # of the side: narrower parts of a mask are thin; two cells of a tetrahedral grid of 64
 SLACK = 0.006  # of the side: outlines this near to the mesh count as covered
 COARSE = 48  # cells per side of the grid on which thin parts are looked for first
 WITNESSES = 3  # views that must show a cell as thin and not covered
@@ -60,17 +58,19 @@ def thin_parts(mesh: Mesh, views: Views, colors: Reconstruction, device: str) ->
     masks = np.stack([shrink(frame, size)[..., 3] > MASK_LEVEL for frame in views.rgba])
     covered = np.stack([_dilate(one, max(1, round(SLACK * size))) for one in _covered(mesh, views, size)])
     missing = np.stack([_thin(mask) for mask in masks]) & ~covered
+    allowed = masks | ~seen_at(views, size)
     if (missing.sum((1, 2)) > 0).sum() < WITNESSES:
         return None
     radius = views.cameras.visible_radius
     split = int(np.ceil(size / COARSE))  # cells as large as pixels
-    coarse = _shown(cell_centers(COARSE, radius), views, np.stack([_dilate(m, split) for m in missing]))
-    inside = _shown(cell_centers(COARSE, radius), views, np.stack([_dilate(m, split) for m in masks]))
-    near = (coarse >= WITNESSES) & (inside >= ALLOWED * len(masks))
+    points = cell_centers(COARSE, radius)
+    near = _shown(points, views, np.stack([_dilate(one, split) for one in missing]), False) >= WITNESSES
+    inside = _shown(points[near], views, np.stack([_dilate(one, split) for one in allowed]), True)
+    near[near] = inside >= ALLOWED * len(masks)
     if not near.any():
         return None
-    vertices, faces = _surface(*_carved(near.reshape([COARSE] * 3), split, radius, views, masks, missing))
-    faces = faces[_shown_faces(vertices, faces, views, masks, covered)]
+    vertices, faces = _surface(*_carved(near.reshape([COARSE] * 3), split, radius, views, allowed, missing))
+    faces = faces[_shown_faces(vertices, faces, views, allowed, masks & ~covered)]
     if len(faces) == 0:
         return None
     used, faces = compact(faces)
@@ -86,7 +86,7 @@ def _thin(mask: np.ndarray) -> np.ndarray:
 
 
 def _carved(
-    near: np.ndarray, split: int, radius: float, views: Views, masks: np.ndarray, missing: np.ndarray
+    near: np.ndarray, split: int, radius: float, views: Views, allowed: np.ndarray, missing: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """The fine cells [X, Y, Z] of thin parts around some coarse cells [G, G, G], their box's corner [3], a cell's side.
 
@@ -101,11 +101,11 @@ def _carved(
     low = (first * split) * cell - radius
     where = np.argwhere(fine)
     points = ((where + 0.5) * cell + low).astype(np.float32)
-    allowed = _shown(points, views, masks) >= ALLOWED * len(masks)
-    lacking = np.zeros(len(points), bool)
-    lacking[allowed] = _shown(points[allowed], views, missing) >= WITNESSES
+    inside = _shown(points, views, allowed, True) >= ALLOWED * len(allowed)
+    lacking = inside.copy()
+    lacking[inside] = _shown(points[inside], views, missing, False) >= WITNESSES
     may, core = np.zeros(fine.shape, bool), np.zeros(fine.shape, bool)
-    may[tuple(where.T)], core[tuple(where.T)] = allowed, lacking
+    may[tuple(where.T)], core[tuple(where.T)] = inside, lacking
     return ndimage.binary_dilation(core, iterations=split, mask=may), low, cell
 
 
@@ -118,19 +118,19 @@ def _surface(solid: np.ndarray, low: np.ndarray, cell: float) -> tuple[np.ndarra
 
 
 def _shown_faces(
-    vertices: np.ndarray, faces: np.ndarray, views: Views, masks: np.ndarray, covered: np.ndarray
+    vertices: np.ndarray, faces: np.ndarray, views: Views, allowed: np.ndarray, bare: np.ndarray
 ) -> np.ndarray:
-    """[F] bool: faces of pieces that lie on the object in the pictures and cover pixels that were not covered."""
+    """[F] bool: faces of pieces that lie where the masks allow, and cover pixels that were bare."""
     if len(faces) == 0:
         return np.zeros(0, bool)
     piece = component_labels(faces)  # [F]
     count = int(piece.max()) + 1
     drawn, on_object, new, witnesses = np.zeros((4, count), np.int64)
     shape = torch.from_numpy(vertices), torch.from_numpy(faces)
-    for n, mask in enumerate(masks):
+    for n, mask in enumerate(allowed):
         ids = rasterize(*shape, views.cameras[n], mask.shape[-1]).face_ids[0].numpy()
         here = ids >= 0
-        fresh = np.bincount(piece[ids[here & mask & ~covered[n]]], minlength=count)
+        fresh = np.bincount(piece[ids[here & bare[n]]], minlength=count)
         drawn += np.bincount(piece[ids[here]], minlength=count)
         on_object += np.bincount(piece[ids[here & mask]], minlength=count)
         new, witnesses = new + fresh, witnesses + (fresh > 0)
@@ -155,13 +155,13 @@ def _covered(mesh: Mesh, views: Views, size: int) -> np.ndarray:
     return rasterize(*shape, views.cameras, size).covered.numpy()
 
 
-def _shown(points: np.ndarray, views: Views, masks: np.ndarray) -> np.ndarray:
-    """[P] in how many of the masks [N, S, S] points lie; where a view knows nothing, they do."""
+def _shown(points: np.ndarray, views: Views, masks: np.ndarray, beyond: bool) -> np.ndarray:
+    """[P] in how many of the masks [N, S, S] points lie; ``beyond`` says whether those outside the picture do."""
     size, count = masks.shape[-1], np.zeros(len(points), np.int32)
     for n, mask in enumerate(masks):
         x, y = np.floor(views.cameras[n].project(points, size)[0][0]).astype(np.int64).T
         inside = (x >= 0) & (y >= 0) & (x < size) & (y < size)
-        count += ~inside | mask.ravel()[np.where(inside, y * size + x, 0)]
+        count += np.where(inside, mask.ravel()[np.where(inside, y * size + x, 0)], beyond)
     return count
 
 

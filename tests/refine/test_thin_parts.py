@@ -16,6 +16,7 @@ from sv3d_pipe.render.objects import from_trimesh
 
 SIZE = 192
 PIXEL = 1.16 / SIZE  # of a view at the object's place
+SIDE_CUT = SIZE // 2  # rows that some views do not know
 
 
 class Red(torch.nn.Module):
@@ -94,3 +95,12 @@ def test_what_two_views_alone_show_is_no_part():
     rgba = views.rgba.copy()
     rgba[3:5, 20:60, 95:97] = (0.4, 0.4, 0.4, 1)
     assert thin_parts(plain(body()), Views(rgba, views.cameras), Red(), "cpu") is None
+
+
+def test_what_a_view_does_not_know_does_not_forbid_a_part():
+    views = views_of(trimesh.util.concatenate([body(), antenna(2 * PIXEL)]))
+    seen = np.ones(views.rgba.shape[:3], bool)
+    seen[::3, :SIDE_CUT] = False
+    blind = np.where(seen[..., None], views.rgba, 0)
+    found = thin_parts(plain(body()), Views(blind, views.cameras, seen=seen), Red(), "cpu")
+    assert rod_pixels(found, views, 2 * PIXEL)[0] > 0.85

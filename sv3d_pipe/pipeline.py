@@ -149,9 +149,9 @@ def _from_views(
             partial(_reconstructor_content, reconstructor),
         ),
         Stage(
-            "refine", 6, (*before, views, "nerf"), partial(_refine, views, prior), _load("Mesh"), _shape_content
+            "refine", 7, (*before, views, "nerf"), partial(_refine, views, prior), _load("Mesh"), _shape_content
         ),
-        Stage("export", 4, (views, "refine"), partial(_export, views), lambda folder: folder),
+        Stage("export", 5, (views, "refine"), partial(_export, views), lambda folder: folder),
     )  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def photo_route(model: OrbitModel | None = None, reconstructor: Reconstructor | 
         (
             Stage("prep", 1, (), _prep, _load("Photo"), _photo_content),
             Stage(
-                "orbit", 7, ("prep",), partial(_orbit, model), _load("Views"), partial(_model_content, model)
+                "orbit", 8, ("prep",), partial(_orbit, model), _load("Views"), partial(_model_content, model)
             ),
             *_from_views("orbit", reconstructor, ("prep",), partial(_prior, model)),
         ),

@@ -31,6 +31,7 @@ from sv3d_pipe.evaluate.truth import render_clay, upright
 from sv3d_pipe.orbit.masks import crisp
 from sv3d_pipe.pictures import BEST_DB, on_white
 from sv3d_pipe.pipeline import PHOTO_ROUTE
+from sv3d_pipe.prep.one_against_all import mended
 from sv3d_pipe.prep.white_orbit import cut_from_white
 from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.render.objects import Object
@@ -119,7 +120,7 @@ def _fit(
     folder.mkdir(exist_ok=True)
     context = Context(device=options.device, seed=options.seed, open_bar=display.bar)
     rgba = cut_out(frames, angles)
-    views = Views(rgba, orbit(*angles), photo=rgba[-1])
+    views, _ = mended(Views(rgba, orbit(*angles), photo=rgba[-1]))
     meshes, seconds = reconstruct(options, views, context, folder)
     return meshes["export"], seconds, context.warnings
 

@@ -1,9 +1,10 @@
 """Paint the texture: the photo where it sees the surface well, the other views around it.
 
 Every texel is a point of the surface. Each view that sees it gives it a color and a trust; the views
-are averaged by trust and the photo is laid over them by its own trust. What no view sees is grown in
-from its surroundings along the surface. All trusts fade to zero smoothly, so no seam shows where
-views take turns.
+are averaged by trust and by how near they are to the median of all, so that reflections that move with
+the camera leave no patches. The photo is laid over them by its own trust. What no view sees is grown in
+from its surroundings along the surface. All trusts fade to zero smoothly, so no seam shows where views
+take turns.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import numpy as np
 
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import Cameras
+from sv3d_pipe.export._consensus_numba import consensus
 from sv3d_pipe.export.exposure import agree
-from sv3d_pipe.export.projection import SeenView, Surface, look, project, ready_picture
+from sv3d_pipe.export.projection import SeenView, Surface, look, project, ready_picture, smoothstep
+from sv3d_pipe.export.sampling import sample
 from sv3d_pipe.export.unwrap import Texels
 from sv3d_pipe.export.vertex_diffusion import diffuse
 from sv3d_pipe.geometry.meshes import face_normals, unit, vertex_normals
@@ -26,6 +29,14 @@ PHOTO_FACING = (0.05, 0.2)  # cosines where the photo begins to count and counts
 VIEW_FACING = (0.1, 0.95)
 ANCHOR_WEIGHT = 4.0  # the photo's say in what the frames' common exposure is
 SAMPLES = 30_000  # points at which that is measured
+AT_ONCE = 2**18  # points that are blended at once
+USUAL = 0.1  # distance between colors at which a view that disagrees keeps a quarter of its say
+WITNESSES = (2.0, 4.0)  # trust of agreeing frames from which the photo's highlights are doubted, and fully so
+FINE = 96  # pixels per side of frames that can tell a highlight of the photo from detail that they lack
+CELLS = 64  # per side of the photo, in which its highlights are looked for
+SMOOTH = 1.0  # of these cells: standard deviation of what counts as smooth
+STRONG = 0.1  # least brightness of a highlight
+UNUSUAL = 4.0  # times the usual difference between photo and frames
 SHARPNESS = 3  # trust is raised to this power between views: higher is crisper, with harder seams
 FAINT = 1e-4  # weight at which the views and the surroundings have equal say
 HOLD = 10.0  # how firmly well-seen vertices keep their color while it spreads
@@ -57,11 +68,17 @@ def bake(
         on_view: called after each frame.
     """
     surface = _surface(mesh, texels)
-    looks = [_look(mesh, rgba, views.cameras[i]) for i, rgba in enumerate(views.rgba)]
+    looks = []
+    for i, rgba in enumerate(views.rgba):
+        looks.append(_look(mesh, rgba, views.cameras[i]))
+        on_view()
     photo = None if views.photo is None else _look(mesh, views.photo, views.photo_camera)
     shifts = agreement(looks, photo, surface[:: -(-len(surface.points) // SAMPLES)])
-    rgb, weight = blend_views(surface, looks, shifts, on_view)
-    rgb, weight, share = overlay_photo(surface, photo, rgb, weight)
+    others = looks if photo is None else looks[:-1]  # the last is a smaller copy of the photo
+    rgb, weight, agreeing = blend_views(surface, others, shifts)
+    if views.size < FINE:
+        agreeing = np.zeros_like(agreeing)
+    rgb, weight, share = overlay_photo(surface, photo, rgb, weight, agreeing)
     n, firm = len(texels.rows), weight / (weight + FAINT)
     # The vertices' own colors give the detail of unseen places, the seen ones around them the tone.
     tone = diffuse(mesh.faces, rgb[n:] - mesh.rgb, HOLD * firm[n:])
@@ -93,39 +110,45 @@ def _look(mesh: Mesh, rgba: np.ndarray, camera: Cameras) -> SeenView | None:
 
 def agreement(looks: list[SeenView | None], photo: SeenView | None, points: Surface) -> np.ndarray:
     """[N, 3] what to add to the frames' colors; found on a few points of the surface, not on all."""
-    views = [*looks, photo]
-    rgb = np.zeros((len(views), len(points.points), 3), np.float32)
-    trust = np.zeros(rgb.shape[:2], np.float32)
-    for i, view in enumerate(views):
-        if view is not None:
-            index, rgb[i, index], trust[i, index] = project(view, points, VIEW_FACING)
+    rgb, trust = _votes([*looks, photo], points, np.zeros((len(looks) + 1, 3), np.float32))
     trust[-1] *= ANCHOR_WEIGHT
     return agree(rgb, trust, len(looks))[: len(looks)]
 
 
 def blend_views(
-    surface: Surface,
-    looks: list[SeenView | None],
-    shifts: np.ndarray,
-    on_view: Callable[[], None] = lambda: None,
+    surface: Surface, looks: list[SeenView | None], shifts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The shifted frames' colors that most of them agree on.
+
+    Returns:
+        rgb [P, 3], the sum of the weights [P], and [P] the trust of the frames that agree with rgb.
+    """
+    rgb = np.zeros((len(surface.points), 3), np.float32)
+    weight, agreeing = np.zeros(len(rgb), np.float32), np.zeros(len(rgb), np.float32)
+    for first in range(0, len(rgb), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        colors, trust = _votes(looks, surface[part], shifts)
+        consensus(colors, trust, SHARPNESS, np.float32(USUAL), rgb[part], weight[part], agreeing[part])
+    return rgb, weight, agreeing
+
+
+def _votes(
+    looks: list[SeenView | None], points: Surface, shifts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Trust-weighted mean of the shifted frames: rgb [P, 3] and the sum of the weights [P]."""
-    total = np.zeros((len(surface.points), 3), np.float32)
-    weight = np.zeros(len(total), np.float32)
-    for view, shift in zip(looks, shifts):
+    """What N views say about P points: colors [N, P, 3], each with its view's shift [N, 3], and trust [N, P]."""
+    rgb = np.zeros((len(looks), len(points.points), 3), np.float32)
+    trust = np.zeros(rgb.shape[:2], np.float32)
+    for i, view in enumerate(looks):
         if view is not None:
-            index, rgb, trust = project(view, surface, VIEW_FACING)
-            trust = trust**SHARPNESS
-            total[index] += trust[:, None] * (rgb + shift)
-            weight[index] += trust
-        on_view()
-    return total / np.maximum(weight, 1e-12)[:, None], weight
+            index, seen, trust[i, index] = project(view, points, VIEW_FACING)
+            rgb[i, index] = seen + shifts[i]
+    return rgb, trust
 
 
 def overlay_photo(
-    surface: Surface, photo: SeenView | None, rgb: np.ndarray, weight: np.ndarray
+    surface: Surface, photo: SeenView | None, rgb: np.ndarray, weight: np.ndarray, agreeing: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lay the photo over the blended frames.
+    """Lay the photo over the blended frames, without the highlights that no frame has.
 
     Returns:
         rgb [P, 3], weight [P], and the photo's share [P] in each color.
@@ -137,9 +160,37 @@ def overlay_photo(
     below = (1 - trust) * weight[index] / (weight[index] + FAINT)
     share[index] = trust / (trust + below)
     rgb, weight = rgb.copy(), weight.copy()
+    xy = photo.camera.project(surface.points[index], 1)[0][0].astype(np.float32)
+    target = target - highlights(xy, target - rgb[index], trust, agreeing[index])
     rgb[index] += share[index, None] * (target - rgb[index])
     weight[index] = np.maximum(weight[index], trust)
     return rgb, weight, share
+
+
+def highlights(xy: np.ndarray, excess: np.ndarray, trust: np.ndarray, agreeing: np.ndarray) -> np.ndarray:
+    """[K, 3] what broad, strong highlights and shadows, which only the photo has, add to its colors.
+
+    Only what is smooth across the picture: lettering and other detail stay as they are.
+
+    Args:
+        xy: [K, 2] where in the photo points are seen, in [0, 1].
+        excess: [K, 3] by how much the photo exceeds the color that the frames agree on.
+        trust: [K] in the photo. agreeing: [K] trust of the frames that agree.
+    """
+    cells = CELLS
+    column, row = np.clip((xy * cells).astype(int), 0, cells - 1).T
+    known = trust * smoothstep(agreeing, *WITNESSES)
+    layers = [np.bincount(row * cells + column, v, cells**2) for v in (known, *(known[:, None] * excess).T)]
+    layers = cv2.GaussianBlur(
+        np.stack(layers, -1).reshape(cells, cells, 4).astype(np.float32), (0, 0), SMOOTH
+    )
+    smooth = layers[..., 1:] / np.maximum(layers[..., :1], 1e-6)
+    size = np.abs(smooth.mean(-1))
+    there = layers[..., 0] > 0.1 * layers[..., 0].max()
+    usual = float(np.median(size[there])) if there.any() else 0.0
+    least = max(STRONG, UNUSUAL * usual)
+    smooth *= (smoothstep(size, least, 1.5 * least) * there)[..., None]
+    return sample(smooth, xy) * smoothstep(agreeing, *WITNESSES)[:, None]
 
 
 def spread(texture: np.ndarray, filled: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from sv3d_pipe.orbit.memory_plan import Plan, first_that_fits
 from sv3d_pipe.orbit.model import OrbitModel
 from sv3d_pipe.orbit.store.load import load_model
 from sv3d_pipe.pictures import resize_rgba
+from sv3d_pipe.prep.one_against_all import mended
 from sv3d_pipe.road.context import Context
 
 CONTRADICTS_DEG = 5.0  # frames that look painted from farther off than this are told of
@@ -32,9 +33,10 @@ def paint(
     Args:
         model: None loads the one that the settings name.
     Returns:
-        the views of :func:`paint_frames` with the masks of :func:`sharpen` and the photo in the last one's
-        place; and its metrics, with ``coverage``, the share of the pixels that show the object, and those of
-        :func:`place_cameras`, which places the views'.
+        the views of :func:`paint_frames` with the masks of :func:`sharpen`, the photo in the last one's place, and
+        what one mask lacks against all others filled in, see :func:`sv3d_pipe.prep.one_against_all.mended`; and
+        its metrics, with ``coverage``, the share of the pixels that show the object, ``mended``, the pictures that
+        were filled in, and those of :func:`place_cameras`, which places the views'.
     Raises:
         UserError: angles or a size that the model cannot paint, or too little memory.
     """
@@ -44,8 +46,13 @@ def paint(
         frames = sharpen(config, painted, context, model)
     frames[-1] = resize_rgba(photo.rgba, frames.shape[1])
     cameras, seen = place_cameras(config, frames[..., 3], context, model.takes_pose)
-    metrics = metrics | {"coverage": round(float(frames[..., 3].mean()), 4)} | seen
-    return replace(painted, rgba=frames, cameras=cameras), metrics
+    views, filled = mended(replace(painted, rgba=frames, cameras=cameras, photo_camera=cameras[-1]))
+    if filled:
+        context.say(
+            "Holes in the cut-out of single pictures, which all other views contradict, were filled in."
+        )
+    coverage = round(float(views.rgba[..., 3].mean()), 4)
+    return views, metrics | {"coverage": coverage, "mended": filled} | seen
 
 
 def place_cameras(

@@ -25,6 +25,7 @@ from sv3d_pipe.refine.shading import Lighting, illumination_loss, shade
 from sv3d_pipe.refine.silhouette import Topology
 from sv3d_pipe.refine.surface_hits import Hits
 from sv3d_pipe.refine.targets import Target, Targets
+from sv3d_pipe.refine.thin_parts import with_thin_parts
 from sv3d_pipe.road.context import Context, resume_generator
 
 ALBEDO_LEARNING_RATE = 1e-3
@@ -49,9 +50,9 @@ def refine_mesh(
         load_prior: returns the orbit model for score distillation; called again when memory ran out, for a
             more economical one. None does without.
     Returns:
-        The mesh with vertex colors, and the metrics: mask_iou over all views first. When the views'
-        masks agree less with the result than with the starting surface, that surface
-        is returned.
+        The mesh with vertex colors, and the metrics: mask_iou over all views first. When the views' masks agree
+        less with the result than with the starting surface, that surface is returned. To it come the thin parts
+        that it lacks (``thin_faces``, see :mod:`sv3d_pipe.refine.thin_parts`).
     Raises UserError when there is no surface.
     """
     if len(reconstruction.mesh.faces) == 0:
@@ -82,13 +83,15 @@ def refine_from(
         mesh, kept, dropped = start, before, 0
     else:
         kept = after
-    return mesh, {
+    whole, kept = with_thin_parts(mesh, kept, views, albedo, size, context.device)
+    return whole, {
         "mask_iou": round(kept.mask_iou, 4),
         "mask_iou_before": round(before.mask_iou, 4),
         "color_psnr_db": round(kept.color_psnr_db, 2),
         "color_psnr_db_before": round(before.color_psnr_db, 2),
-        "faces": len(mesh.faces),
-        "vertices": len(mesh.vertices),
+        "faces": len(whole.faces),
+        "vertices": len(whole.vertices),
+        "thin_faces": len(whole.faces) - len(mesh.faces),
         "components_dropped": dropped,
         "sds_steps": fit.sds_steps,
         "refined": mesh is not start,

@@ -101,7 +101,9 @@ def _judged(frames: list[_Frame], changes: np.ndarray) -> tuple[np.ndarray, floa
     """The changes [N, 9] that are worth it, and how far the frames are from the surface without and with them."""
     pose = np.arange(POSE + 3) < POSE
     looks = np.stack([0 * changes, changes * pose, changes * ~pose, changes], 1)  # [N, 4, 9]
-    cost = np.array([[frame.judge(change) for change in look] for frame, look in zip(frames, looks)])  # [N, 4]
+    cost = np.array(
+        [[frame.judge(change) for change in look] for frame, look in zip(frames, looks)]
+    )  # [N, 4]
     posed = _worth(cost[:, 2], cost[:, 3])
     without, with_colors = np.where(posed[:, None], cost[:, [1, 3]], cost[:, [0, 2]]).T
     colored = _worth(without, with_colors)

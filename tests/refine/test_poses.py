@@ -62,7 +62,9 @@ def test_roll_and_shift_move_the_picture_as_they_say():
     rolled, right, down = (
         moved(camera, np.eye(6)[None, i] * 0.01).project(point, 1)[0][0] for i in (2, 4, 5)
     )
-    assert rolled[0, 0] - plain[0, 0] == pytest.approx(0.01 * (plain[1, 1] - plain[0, 1]), rel=0.01)  # clockwise
+    assert rolled[0, 0] - plain[0, 0] == pytest.approx(
+        0.01 * (plain[1, 1] - plain[0, 1]), rel=0.01
+    )  # clockwise
     np.testing.assert_allclose(rolled[1], plain[1], atol=1e-6)
     np.testing.assert_allclose(right - plain, [[0.01, 0]] * 2, atol=2e-4)
     np.testing.assert_allclose(down - plain, [[0, 0.01]] * 2, atol=2e-4)
@@ -138,7 +140,10 @@ def test_what_is_kept_is_what_was_found(torus, tmp_path):
     views = views_from(obj, moved(CAMERAS, errors(1, 3, 4)))
     correction, better, _ = corrected(CONFIG, mesh, views, Context())
     again, _, _ = corrected(CONFIG, mesh, views, Context())
-    assert correction.c2w.tobytes() == again.c2w.tobytes() and correction.gains.tobytes() == again.gains.tobytes()
+    assert (
+        correction.c2w.tobytes() == again.c2w.tobytes()
+        and correction.gains.tobytes() == again.gains.tobytes()
+    )
     Refined(mesh, correction).save(tmp_path)
     loaded = Refined.load(tmp_path)
     seen = loaded.views(views)

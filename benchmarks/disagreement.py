@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--preset", default="draft")
     parser.add_argument("--cases", nargs="*", default=["*"], help="only those that match, such as 'turned*'")
     options = parser.parse_args()
-    config = Config.preset(options.preset).replace({"refine.sds": False})
+    config = Config.preset(options.preset).replace({"refine.sds": "off"})
     options.out.parent.mkdir(parents=True, exist_ok=True)
     cases = [case for case in CASES if any(fnmatch(case.name, pattern) for pattern in options.cases)]
     rows = {}

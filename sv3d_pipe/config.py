@@ -171,11 +171,18 @@ class RefineConfig:
     render: int = option(
         256, "Largest side, in pixels, of the pictures compared with the views.", at_least=16, at_most=2048
     )
-    sds: bool = option(
-        True, "Soft-masked score distillation by the orbit model in the last fifth of the steps."
+    sds: Literal["auto", "on", "off"] = option(
+        "off",
+        "Soft-masked score distillation by the orbit model in the last fifth of the steps, each time as long as a"
+        " sampling step of that model. auto: with SV3D's models only.",
     )
     sds_weight: float = option(0.1, "Weight of the distillation gradient.", at_least=0)
     sds_every: int = option(5, "Steps from one distillation to the next.", at_least=1, at_most=1000)
+
+    @property
+    def distilled_steps(self) -> range:
+        """The steps that distill, if any do: only in the last fifth (SV3D paper)."""
+        return range(self.steps - self.steps // 5, self.steps, self.sds_every)
 
 
 @dataclass(frozen=True)
@@ -272,6 +279,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "refine.grid": 128,
         "refine.learning_rate": 0.01,
         "refine.render": 512,
+        "refine.sds": "auto",
         "export.faces": 50_000,
         "export.texture": 2048,
     },

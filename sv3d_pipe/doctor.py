@@ -13,6 +13,7 @@ from typing import Any
 
 import sv3d_pipe
 from sv3d_pipe.backend import ON_THE_CPU, OPERATIONS, pick
+from sv3d_pipe.config import Config
 from sv3d_pipe.device import (
     free_bytes,
     network_dtype,
@@ -131,7 +132,9 @@ def _plans(device: str) -> dict[str, str]:
         lacks = "" if needs <= room else "; TOO LITTLE MEMORY"
         return f"{plan} ({needs / GB:.1f} of {room / GB:.1f} GB free{lacks})"
 
-    return {f"SV3D orbit, {SV3D_SIZE} px": best(False), "SV3D distillation": best(True)}
+    count = len(Config.preset("quality").refine.distilled_steps)
+    cost = f"; preset quality distills {count} times, each time about as long as a sampling step of the orbit"
+    return {f"SV3D orbit, {SV3D_SIZE} px": best(False), "SV3D distillation": best(True) + cost}
 
 
 def _more(packages: dict[str, str | None]) -> dict[str, str]:

@@ -70,10 +70,20 @@ def _refine(views: str, prior: Callable | None, road: Road, context: Context):
     )
     if road.config.refine.shape != "field":
         reconstruction.mesh, placed = load_shape(Path(road.config.refine.shape), pictures, context)
-    distills = prior is not None and road.config.refine.sds
+    distills = prior is not None and _distills(road.config)
+    if distills:
+        count = len(road.config.refine.distilled_steps)
+        context.say(f"Distilling {count} times, each about as long as a sampling step of the orbit model.")
     with prior(road, context) if distills else nullcontext() as load_prior:
         mesh, metrics = refine_mesh(road.config.refine, reconstruction, pictures, context, load_prior)
     return Refined(mesh, correction), metrics | found | placed
+
+
+def _distills(config: Config) -> bool:
+    """Whether refinement asks the orbit model, too."""
+    from sv3d_pipe.orbit.store.load import is_sv3d
+
+    return config.refine.sds == "on" or (config.refine.sds == "auto" and is_sv3d(config.orbit.model))
 
 
 def _prior(
@@ -156,7 +166,7 @@ def photo_route(model: OrbitModel | None = None, reconstructor: Reconstructor | 
         (
             Stage("prep", 1, (), _prep, _load("Photo"), _photo_content),
             Stage(
-                "orbit", 6, ("prep",), partial(_orbit, model), _load("Views"), partial(_model_content, model)
+                "orbit", 7, ("prep",), partial(_orbit, model), _load("Views"), partial(_model_content, model)
             ),
             *_from_views("orbit", reconstructor, ("prep",), partial(_prior, model)),
         ),
@@ -169,7 +179,7 @@ def capture_route(reconstructor: Reconstructor | None = None) -> Route:
     return Route(
         CAPTURE,
         (
-            Stage("capture", 2, (), _capture, _load("Views"), _capture_content, redo),
+            Stage("capture", 3, (), _capture, _load("Views"), _capture_content, redo),
             *_from_views("capture", reconstructor),
         ),
     )

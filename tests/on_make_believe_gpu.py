@@ -37,6 +37,7 @@ SMALL = {
     "refine.steps": 5,
     "refine.grid": 16,
     "refine.render": 48,
+    "refine.sds": "on",
     "refine.sds_every": 1,
     "export.faces": 500,
     "export.texture": 64,

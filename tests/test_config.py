@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from sv3d_pipe.config import PRESETS, Config, load_toml, stable_hash, to_toml
+from sv3d_pipe.config import PRESETS, Config, RefineConfig, load_toml, stable_hash, to_toml
 from sv3d_pipe.errors import UserError
 
 
@@ -14,7 +14,7 @@ def test_values_are_read_by_the_type_of_the_field():
     )
     assert config.nerf.steps == 800 and type(config.nerf.steps) is int
     assert config.orbit.elevation_deg == 5.0 and type(config.orbit.elevation_deg) is float
-    assert config.refine.sds is False
+    assert config.refine.sds == "off"
     assert config.prep.matte == "alpha"
     assert Config().replace({"nerf.steps": 1e3}).nerf.steps == 1000
 
@@ -30,7 +30,8 @@ def test_values_are_read_by_the_type_of_the_field():
         ("nerf.photo_weight", "nan", "must be a number"),
         ("prep.fill", "2", "at least 0.2 and at most 1.0"),
         ("prep.matte", "magic", "one of auto, alpha"),
-        ("refine.sds", "perhaps", "true or false"),
+        ("refine.lighting", "perhaps", "true or false"),
+        ("refine.sds", "perhaps", "one of auto, on, off"),
         ("orbit.model", 3, "must be text"),
         ("orbit.model", " ", "must be text"),
         ("export.format", "glb,usdx", "glb, obj, ply, stl, usdz .*not 'usdx'"),
@@ -102,3 +103,15 @@ def test_an_elevation_need_not_be_given(tmp_path):
     assert Config().replace(load_toml(tmp_path / "given.toml")) == given
     with pytest.raises(UserError, match="nerf.steps must be a whole number, not None"):
         config.replace({"nerf.steps": None})
+
+
+def test_distillation_is_for_the_last_fifth_and_by_itself_only_in_quality():
+    assert [Config.preset(name).refine.sds for name in ("draft", "standard", "quality")] == [
+        "off",
+        "off",
+        "auto",
+    ]
+    assert list(RefineConfig(steps=20, sds_every=2).distilled_steps) == [16, 18]
+    assert len(RefineConfig(steps=4).distilled_steps) == 0
+    assert Config().replace({"refine.sds": True}).refine.sds == "on"
+    assert Config().replace({"refine.sds": "false"}).refine.sds == "off"

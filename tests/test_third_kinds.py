@@ -18,6 +18,7 @@ SMALL = {
     "refine.steps": 10,
     "refine.grid": 24,
     "refine.render": 48,
+    "refine.sds": "on",
     "refine.sds_every": 1,
     "export.faces": 2000,
     "export.texture": 64,
@@ -58,7 +59,7 @@ def test_a_third_orbit_model_goes_the_whole_road(photo, tmp_path):
 def test_its_identity_is_part_of_the_key_and_its_errors_are_the_users(photo, tmp_path):
     first, other = Billiards(), Billiards()
     other.identity = "billiards 2"
-    settings = {"orbit.azimuths": "90,180,270,360", "refine.sds": False}
+    settings = {"orbit.azimuths": "90,180,270,360", "refine.sds": "off"}
     keys = [
         [run.record.key for run in go(photo, tmp_path, settings, model=model, reconstructor=Potter()).stages]
         for model in (first, other)
@@ -69,7 +70,7 @@ def test_its_identity_is_part_of_the_key_and_its_errors_are_the_users(photo, tmp
 
 
 def test_another_reconstructor_takes_the_place_of_the_hash_grid(photo, tmp_path):
-    result = go(photo, tmp_path, {"refine.sds": False}, model=Billiards(), reconstructor=Potter())
+    result = go(photo, tmp_path, {"refine.sds": "off"}, model=Billiards(), reconstructor=Potter())
     assert sorted(path.name for path in (tmp_path / "3-nerf").iterdir()) == [
         "color.json", "mesh.ply", "stage.json",
     ]  # fmt: skip

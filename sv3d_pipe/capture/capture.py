@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from sv3d_pipe.capture.shots import SOLID, Shot, read_shots
 from sv3d_pipe.capture.transforms import FEWEST, read_frames
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.hull import Hull, carve, cell_centers
+from sv3d_pipe.pictures import on_white
+from sv3d_pipe.prep.white_orbit import cut_from_white
 from sv3d_pipe.road.context import Context
 
 SMALLEST, LARGEST = 64, 1024  # sides of the views
@@ -22,6 +25,7 @@ MOST_PIXELS = 24 * 2**20  # of all views together: 100 views of 501 x 501
 LOOKING = 40  # pictures that decide where the object is
 CELLS = 56  # of the hull's grid, per side
 GROWTH = 1.6
+MOST_ON_WHITE = 60  # pictures that are cut out of white together, at about a third of a second each
 STRAY = 0.1  # share of the masks that may be wrong
 AGREED = 0.6  # share of the masks' pixels that a common shape must explain
 FRONT = np.array([0.0, 0.17, 0.98])  # from the object to the camera of a photo, 10 degrees above the front
@@ -56,6 +60,9 @@ def import_capture(path: Path, matte: str, context: Context) -> tuple[Views, dic
     size = view_size(shots, placement, reach)
     with context.bar("views", len(shots)) as bar:
         views = rectify(shots, placement, reach, size, lambda: bar.update(1))
+    if len(shots) <= MOST_ON_WHITE and all(shot.on_white is not None and not shot.cut for shot in shots):
+        pictures = on_white(rectify([shot.whole for shot in shots], placement, reach, size).rgba)
+        views = replace(views, rgba=cut_from_white(pictures, views.cameras))
     return views, {
         "views": len(shots),
         "size": size,

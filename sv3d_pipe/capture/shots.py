@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -14,6 +14,7 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.pictures import read_image, resize_rgba
 from sv3d_pipe.prep.frame import PART, keep_main_parts
 from sv3d_pipe.prep.matte import MIN_TRANSPARENT, cut_out
+from sv3d_pipe.prep.white_orbit import is_on_white
 from sv3d_pipe.road.context import Context
 
 LONGEST = 1536  # pixels; larger pictures are read smaller
@@ -34,6 +35,8 @@ class Shot:
         left, top: where that part lies in the whole picture.
         cut: whether the picture's border cuts the object.
         source: "alpha", "mask", "rembg" or "offline". plain: False where a matte met a busy background.
+        on_white: [H, W, 3] uint8, the whole picture, where a matte met white: all of these are cut out together
+            once it is known where the object is.
     """
 
     name: str
@@ -45,6 +48,13 @@ class Shot:
     cut: bool
     source: str
     plain: bool
+    on_white: np.ndarray | None = None
+
+    @property
+    def whole(self) -> Shot:
+        """The opaque picture on white instead of the part that was cut out of it."""
+        opaque = np.full((*self.on_white.shape[:2], 1), 255, np.uint8)
+        return replace(self, rgba=np.concatenate([self.on_white, opaque], -1), left=0, top=0)
 
     @property
     def box(self) -> tuple[int, int, int, int] | None:
@@ -116,12 +126,17 @@ def _read_shot(frame: Frame, matte: str, budget: int) -> Shot | None:
     """A frame's cut-out of at most ``budget`` pixels; None if a matte finds no object."""
     image, (width, height) = _read_picture(frame.image)
     lens = read_lens(frame.optics, width, height, frame.image).scaled(image.shape[1], image.shape[0])
-    plain = True
+    plain, on_white = True, None
     if image.shape[-1] == 4 and float((image[..., 3] > 0.5).mean()) <= 1 - MIN_TRANSPARENT:
         rgba, source = image, "alpha"
     elif frame.mask is not None:
         rgba, source = np.dstack([image[..., :3], _read_mask(frame, image, width / height)]), "mask"
     else:
+        if is_on_white(image):
+            share = min(1.0, (budget / image[..., 0].size) ** 0.5)
+            size = int(lens.width * share), int(lens.height * share)
+            image, lens = cv2.resize(image, size, interpolation=cv2.INTER_AREA), lens.scaled(*size)
+            on_white = (image * 255 + 0.5).astype(np.uint8)
         try:
             cut = cut_out(image, matte, frame.image.name, Context())
         except UserError:
@@ -129,7 +144,7 @@ def _read_shot(frame: Frame, matte: str, budget: int) -> Shot | None:
                 raise
             return None
         rgba, source, plain = keep_main_parts(cut.rgba, PART[cut.source])[0], cut.source, cut.plain
-    return _crop(frame, lens, rgba, source, plain, budget)
+    return replace(_crop(frame, lens, rgba, source, plain, budget), on_white=on_white)
 
 
 def _crop(frame: Frame, lens: Lens, rgba: np.ndarray, source: str, plain: bool, budget: int) -> Shot:

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from sv3d_pipe.artifacts import Photo, Views
+from sv3d_pipe.artifacts import Views
 from sv3d_pipe.cameras import orbit, orbit_azimuths
-from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.contact_sheet import strip
 from sv3d_pipe.evaluate.alignment import ABOUT as ABOUT_ALIGNMENT
 from sv3d_pipe.evaluate.alignment import aligned_scores
@@ -29,10 +28,10 @@ from sv3d_pipe.evaluate.suite import Options, Suite
 from sv3d_pipe.evaluate.surface_samples import soundness, topology
 from sv3d_pipe.evaluate.tables import Row
 from sv3d_pipe.evaluate.truth import render_clay, upright
-from sv3d_pipe.orbit.denoising_pipeline import OrbitOutput
-from sv3d_pipe.orbit.sv3d.sv3d_painter import SV3DPainter
+from sv3d_pipe.orbit.masks import crisp
 from sv3d_pipe.pictures import BEST_DB, on_white
 from sv3d_pipe.pipeline import PHOTO_ROUTE
+from sv3d_pipe.prep.white_orbit import cut_from_white
 from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.render.objects import Object
 from sv3d_pipe.road.context import Context
@@ -105,10 +104,8 @@ def cut_out(
 
     Frames without transparency are cut out of white; the others have their masks already.
     """
-    painter = SV3DPainter(None)  # what it cuts out needs no network
     opaque = frames[..., 3].min() == 1
-    rgba = painter.cut_out(OrbitOutput(frames[..., :3], frames[-1, ..., :3])) if opaque else frames
-    return painter.solid(rgba, Photo(rgba[-1]), angles, OrbitConfig(kind="static"))
+    return crisp(cut_from_white(frames[..., :3], orbit(*angles)) if opaque else frames)
 
 
 def _fit(
@@ -164,7 +161,7 @@ FRAMES = Suite(
     measure=measure,
     content=content,
     stages=STAGES,
-    fixed={"orbit.kind": "static", "refine.sds": False, "export.format": "glb", "export.turntable": False},
+    fixed={"orbit.kind": "static", "refine.sds": "off", "export.format": "glb", "export.turntable": False},
     methods=(*STAGES, "frames", "turned", "fitted", "noise"),
     scores=(
         "heldout_psnr", "heldout_mask_iou", "psnr", "mask_iou", "front_psnr", "fringe", "fringe_change", "euler",

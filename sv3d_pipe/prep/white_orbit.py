@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from sv3d_pipe.cameras import Cameras
-from sv3d_pipe.prep.common_solid import Solid
+from sv3d_pipe.prep.common_solid import MOST_AGAINST, Solid
 from sv3d_pipe.prep.white_edges import Outline, edge_profile
 from sv3d_pipe.prep.white_shadow import largest_channel, shadow
 
@@ -26,9 +26,11 @@ THINNER = 0.75  # of its depth beside the gap: the other frames see the gap, too
 SHARP = (0.66, 0.75)  # least ratio of the distances from white 4 and 8 pixels beside a gap; a highlight fades
 DISSENT = 2  # other frames that may lack a faint part
 OUTSIDE = (0.7, 0.9)  # share of a gap that the other frames' solid covers: below, it is open; it may well be
+DEEP = 6  # cells of the other frames' solid; less may be what their outlines cannot carve away
 FAINT = 0.08  # distance from white of ringing at most
 CLEAR = 0.15  # of what it rings around
 RINGING = 8  # pixels it reaches
+SURROUNDED = 0.98  # share of the border that is white around an object on white
 DISC = np.ones((3, 3), np.uint8)
 
 
@@ -59,8 +61,9 @@ def cut_from_white(
     Background is what differs from white no more than the border's surroundings do and is connected with the
     border. An enclosed gap is opened if it is as white as the background, has a sharp edge, and the solid that
     the other frames show is absent or shallow there; the rest is paint. Parts that a frame has lost although
-    several others cannot be explained without them come back. Along the outline, alpha is a pixel's way from
-    white to the color just inside, and white is taken out of the color.
+    several others cannot be explained without them come back, and faint specks that no other frame knows go.
+    Along the outline, alpha is a pixel's way from white to the color just inside, and white is taken out of the
+    color.
     """
     read = [_read(rgb) for rgb in frames]
     noise = _background_noise(read)
@@ -74,18 +77,34 @@ def cut_from_white(
             for n, (f, g) in enumerate(zip(read, gaps))
         ]
     )
-    lost = Solid.carve(masks, cameras).lost()  # [T, s, s]
-    masks = np.stack([_with_lost(f, m, part, tolerance) for f, m, part in zip(read, masks, lost)])
+    solid = Solid.carve(masks, cameras)
+    lost = solid.lost()  # [T, s, s]
+    masks = np.stack(
+        [_as_the_others(f, m, solid, n, lost[n], tolerance) for n, (f, m) in enumerate(zip(read, masks))]
+    )
     outlines = [Outline.of(f.rgb, f.white, m) for f, m in zip(read, masks)]
     profile = edge_profile(outlines)
     return np.stack([line.rgba(frames.shape[1], profile, noise, tolerance) for line in outlines])
 
 
-def _read(rgb: np.ndarray) -> WhiteFrame:
-    """A frame with all that is clearly not white as its mask."""
+def is_on_white(
+    rgb: np.ndarray,  # [H, W, 3] in [0, 1]
+) -> bool:
+    """Whether white surrounds what a picture shows: hardly anything at its border is of another color."""
+    border = _border(rgb)
+    return bool((largest_channel(1 - border) < PALE).mean() > SURROUNDED)
+
+
+def _border(rgb: np.ndarray) -> np.ndarray:
+    """[P, 3] the outermost pixels."""
     rim = max(2, round(0.02 * len(rgb)))
     sides = rgb[:rim], rgb[-rim:], rgb[:, :rim], rgb[:, -rim:]
-    border = np.concatenate([side.reshape(-1, 3) for side in sides])
+    return np.concatenate([side.reshape(-1, 3) for side in sides])
+
+
+def _read(rgb: np.ndarray) -> WhiteFrame:
+    """A frame with all that is clearly not white as its mask."""
+    border = _border(rgb)
     pale = border[largest_channel(1 - border) < PALE]
     white = (np.median(pale, 0) if len(pale) else np.ones(3)).astype(np.float32)
     distance = largest_channel(np.abs(white - rgb)).astype(np.float32)
@@ -188,15 +207,32 @@ def _without_ringing(frame: WhiteFrame, mask: np.ndarray, depth: np.ndarray) -> 
     return _without_specks(mask & ~(open_to & outside[labels]), frame.smooth > 0.5 * FAINT)
 
 
-def _with_lost(frame: WhiteFrame, mask: np.ndarray, lost: np.ndarray, tolerance: float) -> np.ndarray:
-    """The mask with the parts [s, s] that other frames ask for, unless the frame shows plain background there."""
-    if not lost.any():
+def _as_the_others(
+    frame: WhiteFrame, mask: np.ndarray, solid: Solid, n: int, lost: np.ndarray, tolerance: float
+) -> np.ndarray:
+    """The mask with what the other frames hold to be there, and without faint parts that none of them knows.
+
+    Args:
+        solid: of all masks. n: the frame. lost: [s, s] the part that the others cannot be explained without.
+    """
+    mask = _with_part(mask, lost, frame.smooth > 0.5 * tolerance)
+    deep = cv2.erode((solid.depth(n, 1) > DEEP).astype(np.uint8), DISC)
+    mask = _with_part(mask, deep, frame.smooth > 0.75 * tolerance)
+    known = cv2.dilate((solid.depth(n, MOST_AGAINST) > 0).astype(np.uint8), DISC)
+    known = cv2.resize(known, mask.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    return mask & (known | (frame.smooth > CLEAR))
+
+
+def _with_part(mask: np.ndarray, part: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """The mask with those pieces of a part [s, s] of which most is shown, not plain background."""
+    if not part.any():
         return mask
-    parts = cv2.resize(lost.astype(np.uint8), mask.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    count, labels = cv2.connectedComponents(parts & ~mask, connectivity=8)
-    shows = np.array([np.median(frame.smooth[labels == k]) > 0.5 * tolerance for k in range(count)])
-    shows[0] = False
-    return mask | shows[labels]
+    pieces = cv2.resize(part.astype(np.uint8), mask.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    count, labels = cv2.connectedComponents(pieces & ~mask, connectivity=8)
+    area = np.bincount(labels.ravel(), minlength=count)
+    more = np.bincount(labels.ravel(), shown.ravel(), count) > 0.5 * area
+    more[0] = False
+    return mask | more[labels]
 
 
 def _disc(radius: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +32,6 @@ LIGHT_LEARNING_RATE = 1e-2
 ANCHOR_WEIGHT = 0.01
 LAST_RATE = 0.1  # share of the learning rate that is left at the end
 SHOWN_EVERY = 10  # steps
-SDS_FROM = 0.8  # SV3D paper: distillation in the last fifth only
 
 
 def refine_mesh(
@@ -71,7 +69,7 @@ def refine_from(
     load_prior: Callable[[], Prior] | None = None,
 ) -> tuple[Mesh, dict[str, Any]]:
     """:func:`refine_mesh` from any closed mesh and any module with ``rgb(points [P, 3]) -> [P, 3]``."""
-    fit = _Fit(config, start, albedo, views, context, load_prior if config.sds else None)
+    fit = _Fit(config, start, albedo, views, context, load_prior if config.sds != "off" else None)
     fit.run()
     mesh, dropped = fit.mesh()
     size = min(views.size, config.render)
@@ -206,9 +204,8 @@ class _Fit:
         return losses
 
     def _wants_sds(self) -> bool:
-        first = math.ceil(SDS_FROM * self.config.steps)
         active = self.load_prior is not None and self.config.sds_weight > 0
-        return active and self.step >= first and (self.step - first) % self.config.sds_every == 0
+        return active and self.step in self.config.distilled_steps
 
     def _distillation_that_fits(self, vertices, faces, topology) -> torch.Tensor:
         """:meth:`_distillation`, where memory runs out with a more economical prior."""

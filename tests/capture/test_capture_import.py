@@ -6,6 +6,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+import trimesh
 from PIL import Image
 from toy_capture import Optics, cameras_around, poses, shoot, to_capture, write
 
@@ -17,8 +18,8 @@ from sv3d_pipe.capture.rectify import aimed_cameras, rectify
 from sv3d_pipe.capture.shots import Shot
 from sv3d_pipe.dataset.invented.toys import procedural
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.pictures import save_png
-from sv3d_pipe.render.draw import render_views
+from sv3d_pipe.pictures import on_white, save_png
+from sv3d_pipe.render.draw import from_trimesh, render_views
 from sv3d_pipe.road.context import Context
 
 OPTICS = Optics(100, 80, 210.0, 56.0, 35.0)
@@ -169,6 +170,24 @@ def test_a_plain_background_is_matted_with_a_warning_and_a_busy_one_refused(toy,
     assert metrics["views"] == COUNT - 2 and "2 pictures were left out" in context.warnings[1]
     with pytest.raises(UserError, match="backgrounds are too busy"):
         import_capture(opaque(tmp_path / "busy", pictures, matrices, busy), "auto", Context())
+
+
+def test_pictures_on_white_are_cut_out_together(tmp_path):
+    ring = trimesh.creation.torus(0.36, 0.12, major_sections=48, minor_sections=16)
+    ring.visual = trimesh.visual.ColorVisuals(ring, vertex_colors=[150, 160, 170])
+    obj, cameras, optics = from_trimesh(ring), cameras_around(COUNT), Optics(200, 160, 420.0, 112.0, 70.0)
+    pictures = shoot(obj, cameras, optics)
+    folder = write(tmp_path, pictures, poses(cameras), optics.fields())
+
+    def whiten(index, frame):
+        frame["file_path"] = f"images/{index}.jpg"
+        Image.fromarray((on_white(pictures[index]) * 255).astype(np.uint8)).save(folder / frame["file_path"])
+
+    views, metrics = import_capture(edit(folder, whiten), "offline", Context())
+    assert metrics["masks"] == {"offline": COUNT} and views.seen is None
+    assert agreement(obj, views) > 0.97
+    middle = views.size // 2
+    assert not views.rgba[-1, middle - 3 : middle + 3, middle - 3 : middle + 3].any()  # through the ring
 
 
 def test_pictures_of_other_sizes_and_lenses_in_one_capture(toy, tmp_path):

@@ -71,12 +71,12 @@ def test_settings_come_from_preset_file_set_and_options_in_this_order(fake, tmp_
     (tmp_path / "my.toml").write_text("[nerf]\nsteps = 11\nlevels = 7\n[export]\nfaces = 1000\n")
     result = call(
         "photo.png", "--preset", "quality", "--config", "my.toml", "--set", "nerf.steps=12",
-        "--set", "export.faces=1100", "--faces", "1200", "--no-sds", "--elevation-deg", "-5",
+        "--set", "export.faces=1100", "--faces", "1200", "--sds", "off", "--elevation-deg", "-5",
     )  # fmt: skip
     assert result.exit_code == 0
     known = settings()
     assert (known["nerf.steps"], known["nerf.levels"], known["export.faces"]) == (12, 7, 1200)
-    assert known["refine.sds"] is False and known["orbit.elevation_deg"] == -5.0
+    assert known["refine.sds"] == "off" and known["orbit.elevation_deg"] == -5.0
     assert known["refine.steps"] == Config.preset("quality").refine.steps
 
 
@@ -242,7 +242,7 @@ def test_stage_help_shows_every_setting():
     text = call("refine", "--help").stdout
     for spec in fields(Config().refine):
         assert f"--{spec.name.replace('_', '-')}" in text
-    assert "--no-sds" in text
+    assert "--sds" in text
 
 
 def test_version_and_models():

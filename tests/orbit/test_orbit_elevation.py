@@ -1,6 +1,7 @@
 """The elevation of painted frames, from their outlines: found where they show one, used where nobody was told."""
 
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,10 +15,13 @@ from sv3d_pipe.artifacts import Photo, Views
 from sv3d_pipe.cameras import orbit, orbit_angles, orbit_azimuths
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.geometry.raster import rasterize
+from sv3d_pipe.orbit.denoising_pipeline import OrbitOutput
 from sv3d_pipe.orbit.elevation import seen_elevation
 from sv3d_pipe.orbit.model import Painted
 from sv3d_pipe.orbit.paint import paint
+from sv3d_pipe.orbit.sv3d.sv3d_painter import SV3DPainter
 from sv3d_pipe.pictures import save_png
+from sv3d_pipe.prep.white_orbit import cut_from_white
 from sv3d_pipe.road.context import Context
 from sv3d_pipe.road.report import make_reporter
 
@@ -129,6 +133,23 @@ def test_cameras_of_a_model_that_is_told_nothing_stand_where_its_frames_say():
     expected = orbit(*orbit_angles("static", metrics["elevation_deg"]))
     np.testing.assert_allclose(views.cameras.c2w, expected.c2w, atol=1e-6)
     assert not warnings and len(said) == 1 and f"{metrics['elevation_deg']:g} degrees" in said[0]
+
+
+@pytest.mark.parametrize(("takes_pose", "cut_at_deg"), [(False, 25.0), (True, 0.0)])
+def test_frames_on_white_are_cut_out_where_they_were_painted_from(monkeypatch, takes_pose, cut_at_deg):
+    azimuth_deg, zeros = orbit_azimuths(), np.zeros(21)
+    alpha = masks_of(HORSE, azimuth_deg, 25.0)[..., None]
+    frames = (1 - 0.5 * alpha).repeat(3, -1).astype(np.float32)
+    origins = []
+    monkeypatch.setattr(
+        "sv3d_pipe.orbit.sv3d.sv3d_painter.cut_from_white",
+        lambda frames, cameras: origins.append(cameras.origins) or cut_from_white(frames, cameras),
+    )
+    painter = SV3DPainter(SimpleNamespace(takes_pose=takes_pose))
+    cut = painter.cut_out(OrbitOutput(frames, frames[-1]), (azimuth_deg, zeros))
+    height = origins[-1][0, 1] / np.linalg.norm(origins[-1][0])
+    assert np.degrees(np.arcsin(height)) == pytest.approx(cut_at_deg, abs=1.0)
+    assert np.minimum(cut[..., 3], alpha[..., 0]).sum() / np.maximum(cut[..., 3], alpha[..., 0]).sum() > 0.95
 
 
 def test_round_frames_leave_the_elevation_that_is_assumed_and_say_so():

@@ -14,7 +14,7 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.orbit.store import cache, load
 from sv3d_pipe.orbit.store import find as models
 from sv3d_pipe.orbit.store.find import find_model, identity, list_models
-from sv3d_pipe.orbit.store.load import load_pipeline
+from sv3d_pipe.orbit.store.load import is_sv3d, load_pipeline
 from sv3d_pipe.orbit.sv3d import convert
 
 
@@ -138,6 +138,7 @@ def test_an_original_file_is_a_model_by_its_content(tiny_checkpoint, home, tmp_p
         convert, "to_folder", lambda *args, **named: made.append(args) or whole(*args, **named)
     )
     folder = find_model(str(tiny_checkpoint))
+    assert is_sv3d(str(tiny_checkpoint)) and is_sv3d(str(folder)) and not is_sv3d("mini")
     assert folder.parent == home / "models" and folder.name.endswith("-fp16") and len(folder.name) == 16 + 5
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     assert find_model(str(tiny_checkpoint)) == folder

@@ -20,7 +20,7 @@ from sv3d_pipe.refine.silhouette import Topology
 from sv3d_pipe.refine.targets import view_trust
 from sv3d_pipe.road.context import Checkpoint, Context
 
-SMALL = RefineConfig(steps=30, grid=24, render=32, learning_rate=0.05, sds=False)
+SMALL = RefineConfig(steps=30, grid=24, render=32, learning_rate=0.05, sds="off")
 
 
 class Paint(torch.nn.Module):
@@ -185,7 +185,7 @@ def test_where_memory_ends_distillation_starts_again_with_the_next_prior():
 
     def refined(*priors):
         left = list(priors)
-        config = dataclasses.replace(SMALL, steps=10, sds=True, sds_every=1, sds_weight=1.0)
+        config = dataclasses.replace(SMALL, steps=10, sds="on", sds_every=1, sds_weight=1.0)
         torch.manual_seed(0)
         mesh, metrics = refine_from(
             config, ball(0.41), Paint(), views_of(ball(0.4)), Context(), lambda: left.pop(0)
@@ -200,7 +200,7 @@ def test_where_memory_ends_distillation_starts_again_with_the_next_prior():
 
 def test_distillation_runs_in_the_last_fifth_and_only_when_asked():
     prior, views = WhitePrior(), views_of(ball(0.4))
-    config = dataclasses.replace(SMALL, steps=20, sds=True, sds_every=2)
+    config = dataclasses.replace(SMALL, steps=20, sds="on", sds_every=2)
     _, metrics = refine_from(config, ball(0.41), Paint(), views, Context(), lambda: prior)
     assert metrics["sds_steps"] == len(prior.sigmas) == 2  # steps 16 and 18 of 20
     _, without = refine_from(SMALL, ball(0.41), Paint(), views, Context(), lambda: pytest.fail("loaded"))

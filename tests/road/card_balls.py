@@ -14,7 +14,7 @@ SMALL = {
     "refine.steps": 4,
     "refine.grid": 16,
     "refine.render": 48,
-    "refine.sds": False,
+    "refine.sds": "off",
     "export.faces": 500,
     "export.texture": 64,
     "export.turntable": False,

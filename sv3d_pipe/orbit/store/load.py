@@ -137,6 +137,11 @@ def _check_kind(folder: Path) -> None:
         )
 
 
+def is_sv3d(name: str) -> bool:
+    """Whether a model, named as :func:`find_model` takes it, has SV3D's architecture: released, converted or fine-tuned."""
+    return _has_vae(find_model(name))
+
+
 def _has_vae(folder: Path) -> bool:
     return _settings(folder / "vae" / "config.json").get("_class_name") == "AutoencoderKL"
 

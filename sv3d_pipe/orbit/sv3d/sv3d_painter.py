@@ -18,6 +18,7 @@ from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.device import free_bytes
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.orbit.denoising_pipeline import OrbitOutput
+from sv3d_pipe.orbit.elevation import seen_elevation
 from sv3d_pipe.orbit.masks import crisp
 from sv3d_pipe.orbit.memory_plan import Load, Plan, candidates, module_bytes, that_fit
 from sv3d_pipe.orbit.model import Angles
@@ -31,6 +32,7 @@ UNET_MAPS = 28  # one half of guidance
 DECODE_MAPS = 6
 ENCODE_MAPS = 25  # with the graph for a gradient
 UNET_NUMBERS, VAE_NUMBERS, CLIP_NUMBERS = 1_525_278_442, 83_653_843, 632_076_800  # in sv3d-p's weights
+NEAR_DEG = 2.0  # cameras that stand no farther from where they are thought to be give the same masks
 FEW_STEPS = 12  # fewer are enough only for models trained to need few, which SV3D's are not
 
 
@@ -60,7 +62,14 @@ class SV3DPainter(Painter):
         return f"noise {math.exp(4 * float(timestep)):.3g}"  # decoding would take longer than the step
 
     def cut_out(self, output: OrbitOutput, angles: Angles) -> np.ndarray:
-        return cut_from_white(output.frames, orbit(*angles))
+        """A model that is told no cameras may have painted from another elevation; then that one's counts."""
+        rgba = cut_from_white(output.frames, orbit(*angles))
+        azimuth_deg, elevation_deg = angles
+        seen = None if self.takes_pose else seen_elevation(rgba[..., 3], azimuth_deg, elevation_deg)
+        higher = 0.0 if seen is None or not seen.clear else seen.elevation_deg - elevation_deg[-1]
+        if abs(higher) < NEAR_DEG:
+            return rgba
+        return cut_from_white(output.frames, orbit(azimuth_deg, elevation_deg + higher))
 
     def solid(self, rgba: np.ndarray, photo: Photo, angles: Angles, config: OrbitConfig) -> np.ndarray:
         return crisp(rgba)

@@ -121,6 +121,14 @@ def test_errors_beyond_the_bounds_are_corrected_up_to_them(torus):
     assert 0.9 * BOUND[4] < shift[2, 0, 0] <= 1.01 * BOUND[4]
 
 
+def test_what_all_frames_have_in_common_is_no_error_of_one(torus):
+    obj, mesh = torus
+    common = np.tile(0.5 * BOUND[:6], (FRAMES, 1))
+    views = views_from(obj, moved(CAMERAS, common))
+    correction, _, metrics = corrected(CONFIG, mesh, views, Context())
+    assert correction is None and metrics["poses_corrected"] == 0
+
+
 @pytest.mark.parametrize("case", ["off", "capture", "small"])
 def test_nothing_is_asked(case, torus, monkeypatch):
     obj, mesh = torus

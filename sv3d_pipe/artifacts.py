@@ -1,4 +1,4 @@
-"""What the stages hand to each other: Photo, Views, Field, Mesh. Typed, validated, saved, loaded.
+"""What the stages hand to each other: Photo, Views, Field, Refined. Typed, validated, saved, loaded.
 
 Images are float32 in [0, 1], sRGB, straight alpha. An artifact saves itself into a folder that
 exists and is empty, and loads itself from it.
@@ -7,7 +7,7 @@ exists and is empty, and loads itself from it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from sv3d_pipe.mesh_formats import READ
 from sv3d_pipe.pictures import load_png, save_png
 
 PHOTO_CAMERA = "photo.json"  # beside transforms.json, in its format, where the photo has a camera of its own
+CORRECTION = "correction.json"  # beside a refined mesh, where its views were corrected
 
 
 def _check(name: str, array: np.ndarray, shape: tuple) -> None:
@@ -202,3 +203,55 @@ class Field:
             weights = {name: file.get_tensor(name) for name in file.keys()}
             shape = json.loads(file.metadata()["shape"])
         return cls(weights, shape, Mesh.load(folder))
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What was wrong with the cameras and the colors of views.
+
+    Attributes:
+        c2w: [N, 4, 4] float32, the cameras that the N frames were really seen from.
+        gains: [N, 3] float32, factors of their channels.
+    """
+
+    c2w: np.ndarray
+    gains: np.ndarray
+
+    def of(self, views: Views) -> Views:
+        """The views as they should have been; their photo stays as it is."""
+        rgb = np.clip(views.rgba[..., :3] * self.gains[:, None, None], 0, 1)
+        rgba = np.concatenate([rgb, views.rgba[..., 3:]], -1)
+        return replace(views, rgba=rgba, cameras=Cameras(self.c2w, views.cameras.fov_deg))
+
+    def save(self, folder: Path) -> None:
+        document = {"transform_matrices": self.c2w.tolist(), "gains": self.gains.tolist()}
+        (folder / CORRECTION).write_text(json.dumps(document, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Correction | None:
+        """None where there was nothing to correct."""
+        if not (folder / CORRECTION).exists():
+            return None
+        document = json.loads((folder / CORRECTION).read_text())
+        return cls(*(np.array(document[name], np.float32) for name in ("transform_matrices", "gains")))
+
+
+@dataclass(frozen=True)
+class Refined:
+    """The refined mesh, and the correction of the views that it agrees with; None where they were right."""
+
+    mesh: Mesh
+    correction: Correction | None = None
+
+    def views(self, views: Views) -> Views:
+        """The views that the mesh agrees with, from those that were painted."""
+        return views if self.correction is None else self.correction.of(views)
+
+    def save(self, folder: Path) -> None:
+        self.mesh.save(folder)
+        if self.correction is not None:
+            self.correction.save(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Refined:
+        return cls(Mesh.load(folder), Correction.load(folder))

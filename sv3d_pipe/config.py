@@ -137,6 +137,10 @@ class RefineConfig:
     """Refine the surface as a deformable tetrahedral grid (DMTet), at the end with score distillation (SDS)."""
 
     shape: str = option("field", "What to start from: field (the nerf stage's surface), or a mesh file.")
+    correct_views: bool = option(
+        True,
+        "Correct small errors in the cameras and colors of painted frames, where the frames agree clearly better then.",
+    )
     steps: int = option(100, "Optimization steps.", at_least=1, at_most=100_000)
     grid: int = option(64, "Cells per side of the tetrahedral grid.", at_least=8, at_most=256)
     views_per_step: int = option(4, "Views rendered in each step.", at_least=1, at_most=21)

@@ -59,10 +59,15 @@ def _reconstructor(given: Reconstructor | None) -> Reconstructor:
 
 
 def _refine(views: str, prior: Callable | None, road: Road, context: Context):
+    from sv3d_pipe.artifacts import Refined
     from sv3d_pipe.refine.fit_mesh import refine_mesh
     from sv3d_pipe.refine.given_shape import load_shape
+    from sv3d_pipe.refine.poses import corrected
 
-    pictures, reconstruction, placed = road.artifact(views), road.artifact("nerf"), {}
+    reconstruction, placed = road.artifact("nerf"), {}
+    correction, pictures, found = corrected(
+        road.config.refine, reconstruction.mesh, road.artifact(views), context
+    )
     if road.config.refine.shape != "field":
         reconstruction.mesh, placed = load_shape(
             Path(road.config.refine.shape), reconstruction.mesh, pictures, context
@@ -73,7 +78,7 @@ def _refine(views: str, prior: Callable | None, road: Road, context: Context):
         context.say(f"Distilling {count} times, each about as long as a sampling step of the orbit model.")
     with prior(road, context) if distills else nullcontext() as load_prior:
         mesh, metrics = refine_mesh(road.config.refine, reconstruction, pictures, context, load_prior)
-    return mesh, metrics | placed
+    return Refined(mesh, correction), metrics | found | placed
 
 
 def _distills(config: Config) -> bool:
@@ -96,8 +101,9 @@ def _export(views: str, road: Road, context: Context):
     from sv3d_pipe.capture.placement import capture_from_glb
     from sv3d_pipe.export.export import export_mesh
 
-    pictures = road.artifact(views)
-    asset, metrics = export_mesh(road.config.export, road.artifact("refine"), pictures, context)
+    refined = road.artifact("refine")
+    pictures = refined.views(road.artifact(views))
+    asset, metrics = export_mesh(road.config.export, refined.mesh, pictures, context)
     if pictures.to_world is not None:
         metrics["capture_from_glb"] = capture_from_glb(pictures.to_world, **metrics["transform"])
     return asset, metrics
@@ -149,7 +155,7 @@ def _from_views(
             partial(_reconstructor_content, reconstructor),
         ),
         Stage(
-            "refine", 7, (*before, views, "nerf"), partial(_refine, views, prior), _load("Mesh"), _shape_content
+            "refine", 7, (*before, views, "nerf"), partial(_refine, views, prior), _load("Refined"), _shape_content
         ),
         Stage("export", 5, (views, "refine"), partial(_export, views), lambda folder: folder),
     )  # fmt: skip

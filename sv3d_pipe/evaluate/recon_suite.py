@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sv3d_pipe.artifacts import Mesh, Views
+from sv3d_pipe.artifacts import Mesh, Refined, Views
 from sv3d_pipe.evaluate.display import Display
 from sv3d_pipe.evaluate.rows import pictures, score_pictures, score_shapes
 from sv3d_pipe.evaluate.scores import PICTURE_SCORES, SHAPE_SCORES
@@ -53,6 +53,7 @@ def reconstruct(
     from sv3d_pipe.nerf.field import RadianceField
     from sv3d_pipe.nerf.fit_field import fit_field
     from sv3d_pipe.refine.fit_mesh import refine_mesh
+    from sv3d_pipe.refine.poses import corrected
 
     seconds = {}
 
@@ -64,13 +65,19 @@ def reconstruct(
 
     config = options.config
     field, _ = timed("nerf", lambda: fit_field(config.nerf, views, context))
-    mesh, _ = timed(
-        "refine", lambda: refine_mesh(config.refine, RadianceField.from_field(field), views, context)
+
+    def refine() -> tuple[Refined, dict[str, Any]]:
+        correction, better, _ = corrected(config.refine, field.mesh, views, context)
+        mesh, metrics = refine_mesh(config.refine, RadianceField.from_field(field), better, context)
+        return Refined(mesh, correction), metrics
+
+    refined, _ = timed("refine", refine)
+    asset, metrics = timed(
+        "export", lambda: export_mesh(config.export, refined.mesh, refined.views(views), context)
     )
-    asset, metrics = timed("export", lambda: export_mesh(config.export, mesh, views, context))
     asset.save(folder)
     exported = in_world(folder / "mesh.glb", metrics["transform"])
-    return {"nerf": field.mesh, "refine": mesh, "export": exported}, seconds
+    return {"nerf": field.mesh, "refine": refined.mesh, "export": exported}, seconds
 
 
 RECON = Suite(

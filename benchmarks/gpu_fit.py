@@ -54,7 +54,7 @@ def settings(bench: Bench, nerf_steps: int = 600, refine_steps: int = 1000, **re
     steps = {"nerf.steps": nerf_steps, "refine.steps": refine_steps}
     if bench.tiny:
         steps = {name: min(count, 30) for name, count in steps.items()} | TINY
-    values = {"refine.render": bench.size, "refine.sds_weight": HARMLESS}
+    values = {"refine.render": bench.size, "refine.sds": "on", "refine.sds_weight": HARMLESS}
     return Config.preset("draft").replace(values | steps | {f"refine.{k}": v for k, v in refine.items()})
 
 

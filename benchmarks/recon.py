@@ -44,7 +44,9 @@ from sv3d_pipe.refine.mesh_picture import supersampling
 from sv3d_pipe.road.context import Context
 
 PARTS = ("kernels", "fit", "stages", "paper")
-PAPER = {"nerf.steps": 600, "refine.steps": 1000, "refine.render": 576, "refine.sds_weight": HARMLESS}
+PAPER = {
+    "nerf.steps": 600, "refine.steps": 1000, "refine.render": 576, "refine.sds": "on", "refine.sds_weight": HARMLESS,
+}  # fmt: skip
 PAPER_SIZE = 576
 CAPTION = "s in all: of the road up to here. cd, iou: protocol A. cd won/s: since the row before."
 PAPER_GB = 24  # what the peak should stay below

@@ -261,7 +261,7 @@ def test_the_papers_steps_in_small(bench, config):
     network = bench.orbit.small()
     network["unet"] |= {"block_out_channels": [32] * 4, "num_attention_heads": [1] * 4}
     network["vae"] |= {"block_out_channels": [32] * 4}
-    small = config.replace({"refine.sds_weight": bench.stages.HARMLESS})
+    small = config.replace({"refine.sds": "on", "refine.sds_weight": bench.stages.HARMLESS})
     nerf, refine = bench.stages.paper_steps(bench.stages.placed(3), small, 64, network, "cpu")
     assert nerf["s"] > 0 and refine["s"] > 0 and refine["peak GB"] > 0
     assert refine["remark"].startswith("1 steps with distillation") and "FINITE" not in refine["remark"]

@@ -123,7 +123,7 @@ def test_workers_end_with_the_batch_and_what_is_done_is_kept(tmp_path, how):
     children = psutil.Process(run.pid).children(recursive=True)
     assert {child.pid for child in children} >= {int(tries.read_text()) for tries in asleep}
     (os.killpg if how == signal.SIGINT else os.kill)(run.pid, how)
-    assert run.wait(timeout=60) == -how
+    assert run.wait(timeout=240) == -how
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive, "workers outlived the batch"
     assert run.stderr.read().count("Traceback") == (how == signal.SIGINT), "more than the script's own"

@@ -69,8 +69,10 @@ def import_capture(path: Path, matte: str, context: Context) -> tuple[Views, dic
     with context.bar("views", len(shots)) as bar:
         views = rectify(shots, placement, reach, size, lambda: bar.update(1))
     if len(shots) <= MOST_ON_WHITE and all(shot.on_white is not None and not shot.cut for shot in shots):
-        pictures = on_white(rectify([shot.whole for shot in shots], placement, reach, size).rgba)
-        views = replace(views, rgba=cut_from_white(pictures, views.cameras))
+        with context.bar("cutting out of white", 1) as bar:
+            pictures = on_white(rectify([shot.whole for shot in shots], placement, reach, size).rgba)
+            views = replace(views, rgba=cut_from_white(pictures, views.cameras))
+            bar.update(1)
     return views, {
         "views": len(shots),
         "size": size,

@@ -170,11 +170,11 @@ def _read_shot(frame: Frame, matte: str, budget: int) -> Shot | None:
     elif frame.mask is not None:
         rgba, source = np.dstack([image[..., :3], _read_mask(frame, image, width / height)]), "mask"
     else:
-        if is_on_white(image):
+        if is_on_white(image[..., :3]):
             share = min(1.0, (budget / image[..., 0].size) ** 0.5)
             size = int(lens.width * share), int(lens.height * share)
             image, lens = cv2.resize(image, size, interpolation=cv2.INTER_AREA), lens.scaled(*size)
-            on_white = (image * 255 + 0.5).astype(np.uint8)
+            on_white = (image[..., :3] * 255 + 0.5).astype(np.uint8)
         try:
             cut = cut_out(image, matte, frame.image.name, Context())
         except UserError:
@@ -182,6 +182,8 @@ def _read_shot(frame: Frame, matte: str, budget: int) -> Shot | None:
                 raise
             return None
         rgba, source, plain = keep_main_parts(cut.rgba, PART[cut.source])[0], cut.source, cut.plain
+        if source != "offline":  # rembg was asked for, or is here: it needs no help
+            on_white = None
     return replace(_crop(frame, lens, rgba, source, plain, budget), on_white=on_white)
 
 

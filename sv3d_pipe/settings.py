@@ -35,6 +35,7 @@ def read_value(config: Any, key: str, value: Any) -> Any:
     name = f"{type(config).__name__.removesuffix('Config').lower()}.{key}"
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
+        # A switch that became a choice still takes what older workspaces and TOML files say.
         if "on" in choices and str(value).lower() in ("true", "false"):
             return "on" if str(value).lower() == "true" else "off"
         if value not in choices:

@@ -1,11 +1,14 @@
 """Captures of a known object, written as nerfstudio would: another lens, another place, another scale."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
+from PIL import Image
 
+from sv3d_pipe.artifacts import Views
 from sv3d_pipe.cameras import Cameras, orbit
 from sv3d_pipe.pictures import save_png
 from sv3d_pipe.render.draw import Light, render_views
@@ -30,6 +33,10 @@ class Optics:
             "w": self.width, "h": self.height, "fl_x": self.focal, "fl_y": self.focal,
             "cx": self.cx, "cy": self.cy,
         }  # fmt: skip
+
+
+OPTICS = Optics(100, 80, 210.0, 56.0, 35.0)  # of small pictures, for captures that are only read
+COUNT = 10  # of them
 
 
 def cameras_around(count: int, radius: float = 4.2) -> Cameras:
@@ -71,3 +78,40 @@ def write(folder: Path, pictures: np.ndarray, matrices: np.ndarray, fields: dict
     ]
     (folder / "transforms.json").write_text(json.dumps(fields | {"frames": frames}))
     return folder
+
+
+def edit(folder, change):
+    """Change every frame of a capture: change(index, frame)."""
+    path = folder / "transforms.json"
+    document = json.loads(path.read_text())
+    for index, frame in enumerate(document["frames"]):
+        change(index, frame)
+    path.write_text(json.dumps(document))
+    return folder
+
+
+def agreement(obj, views: Views) -> float:
+    """Mask IoU of the views with pictures of the true object at its place, where they are seen."""
+    world = to_capture(obj.vertices) @ views.to_world[:3, :3].T + views.to_world[:3, 3]
+    truth = render_views(replace(obj, vertices=world.astype(np.float32)), views.cameras, views.size)
+    seen = True if views.seen is None else views.seen
+    a, b = truth[..., 3] * seen, views.rgba[..., 3] * seen
+    return float(np.minimum(a, b).sum() / np.maximum(a, b).sum())
+
+
+def opaque(folder, pictures, matrices, background):
+    """The same capture as JPEGs on a background: background(index) is [h, w, 3]."""
+    write(folder, pictures, matrices, OPTICS.fields())
+
+    def change(index, frame):
+        rgb, alpha = pictures[index][..., :3], pictures[index][..., 3:]
+        frame["file_path"] = f"images/{index}.jpg"
+        picture = rgb * alpha + background(index) * (1 - alpha)
+        Image.fromarray((picture * 255).astype(np.uint8)).save(folder / frame["file_path"], quality=95)
+
+    return edit(folder, change)
+
+
+def busy(index):
+    blobs = np.random.default_rng(index).random((8, 10, 3)).astype(np.float32)
+    return np.clip(cv2.resize(blobs, (OPTICS.width, OPTICS.height)), 0, 1)

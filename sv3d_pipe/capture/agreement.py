@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from sv3d_pipe.artifacts import Views
-from sv3d_pipe.geometry.hull import MASK_LEVEL, cell_centers
+from sv3d_pipe.geometry.hull import MASK_LEVEL, cell_centers, dilated, pixels_of
 
 LEAST_SHARE = 0.5  # of the usual mask IoU with the common shape
 MOST_LEFT_OUT = 0.2  # share of the pictures; if more contradict, nobody knows which are right
@@ -25,14 +24,11 @@ def contradicting(views: Views, occupied: np.ndarray, radius: float) -> np.ndarr
 
 def _agreement(views: Views, n: int, points: np.ndarray, grid: int) -> float:
     """IoU, where the view knows something, of its mask and the shape's cells [P, 3] drawn as large as they are."""
-    size, camera = views.size, views.cameras[n]
-    xy, depth = camera.project(points, size)
-    x, y = np.floor(xy[0]).astype(np.int64).T
-    inside = (depth[0] > 0) & (x >= 0) & (y >= 0) & (x < size) & (y < size)
-    drawn = np.zeros((size, size), np.uint8)
-    drawn[y[inside], x[inside]] = 1
-    reach = int(np.ceil(0.6 * size / grid))
-    drawn = cv2.dilate(drawn, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0
+    size = views.size
+    index, inside = pixels_of(points, views.cameras[n], size)
+    drawn = np.zeros((size, size), bool)
+    drawn.ravel()[index[inside]] = True
+    drawn = dilated(drawn, int(np.ceil(0.6 * size / grid)))
     mask = views.rgba[n, ..., 3] > MASK_LEVEL
     known = np.ones_like(mask) if views.seen is None else views.seen[n]
     return float((drawn & mask & known).sum() / max(((drawn | mask) & known).sum(), 1))

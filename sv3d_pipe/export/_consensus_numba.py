@@ -13,7 +13,7 @@ def consensus(colors, trust, sharpness, usual, rgb, weight, agreeing):
     """The mean rgb [P, 3] of colors [N, P, 3], each trusted by trust [N, P] and by its nearness to their median.
 
     The median is the geometric one (Weiszfeld 1937), weighted by trust. A color that is ``usual`` away from it
-    keeps half of its say. weight [P] is the sum of trust ** sharpness; agreeing [P], trust that is near the median.
+    keeps a quarter of its say. weight [P] is the sum of trust ** sharpness; agreeing [P], trust that is near the median.
     """
     views, points = trust.shape
     for p in prange(points):

@@ -45,10 +45,10 @@ def carve(views: Views, radius: float, grid: int = GRID) -> Hull:
     seen = np.zeros(len(points), np.int32)
     masks = [frame[..., 3] > MASK_LEVEL for frame in views.rgba]
     for n, mask in enumerate(masks):
-        index, inside = _pixels(points, views.cameras[n], len(mask))
+        index, inside = pixels_of(points, views.cameras[n], len(mask))
         if views.seen is not None:
             inside &= views.seen[n].ravel()[index]
-        near = _dilate(mask, _pixel_reach(views.cameras[n], len(mask), reach))
+        near = dilated(mask, _pixel_reach(views.cameras[n], len(mask), reach))
         votes += inside & near.ravel()[index]
         seen += inside
     judged = seen >= min(len(masks), max(2, len(masks) // 2))
@@ -73,12 +73,12 @@ def cell_centers(grid: int, radius: float) -> np.ndarray:
 
 def _photo_agrees(views: Views, points: np.ndarray, reach: float) -> np.ndarray:
     camera, mask = views.photo_camera, views.photo[..., 3] > MASK_LEVEL
-    index, inside = _pixels(points, camera, len(mask))
-    return inside & _dilate(mask, _pixel_reach(camera, len(mask), reach)).ravel()[index]
+    index, inside = pixels_of(points, camera, len(mask))
+    return inside & dilated(mask, _pixel_reach(camera, len(mask), reach)).ravel()[index]
 
 
-def _pixels(points: np.ndarray, camera: Cameras, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Flat pixel index of each point, and whether it lies in the picture."""
+def pixels_of(points: np.ndarray, camera: Cameras, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Flat index [P] of the pixel of a size x size picture that shows each point [P, 3], and whether one does [P]; else 0."""
     xy, depth = camera.project(points, size)
     x, y = np.floor(xy[0]).astype(np.int64).T
     inside = (depth[0] > 0) & (x >= 0) & (y >= 0) & (x < size) & (y < size)
@@ -91,7 +91,8 @@ def _pixel_reach(camera: Cameras, size: int, reach: float) -> int:
     return int(np.ceil(reach * camera.focal(size) / distance)) + 1
 
 
-def _dilate(mask: np.ndarray, pixels: int) -> np.ndarray:
+def dilated(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """A mask [S, S] bool grown by a disc of that radius."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1, 2 * pixels + 1))
     return cv2.dilate(mask.astype(np.uint8), kernel).astype(bool)
 
@@ -100,10 +101,10 @@ def _coverage(points: np.ndarray, grid: int, masks: list[np.ndarray], cameras: C
     """Share of all masks' pixels that the hull's cells [P, 3], drawn about as large as they are, cover."""
     found = total = 0
     for n, mask in enumerate(masks):
-        index, inside = _pixels(points, cameras[n], len(mask))
+        index, inside = pixels_of(points, cameras[n], len(mask))
         drawn = np.zeros(mask.shape, bool)
         drawn.ravel()[index[inside]] = True
         cell = int(np.ceil(1.25 * len(mask) / grid))
-        found += (_dilate(drawn, cell) & mask).sum()
+        found += (dilated(drawn, cell) & mask).sum()
         total += mask.sum()
     return float(found / max(total, 1))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from sv3d_pipe.cameras import Cameras
-from sv3d_pipe.geometry.hull import cell_centers
+from sv3d_pipe.geometry.hull import cell_centers, pixels_of
 
 SIDE = 192  # pixels of the reduced masks at most; a cell is two of them wide
 MOST_AGAINST = 3  # views that may be wrong about a cell
@@ -45,7 +45,7 @@ class Solid:
             np.arange(len(masks)) % 5, kind="stable"
         ):  # far apart ones first: they carve most
             wide = cv2.dilate(small[n].astype(np.uint8), np.ones((3, 3), np.uint8))
-            miss = wide.ravel()[_pixels(points, cameras[n], side)] == 0
+            miss = wide.ravel()[pixels_of(points, cameras[n], side)[0]] == 0
             kept = ~miss | (count < MOST_AGAINST)
             points, against, count, miss = points[kept], against[:, kept], count[kept], miss[kept]
             against[count[miss], np.flatnonzero(miss)] = n
@@ -56,7 +56,7 @@ class Solid:
         """[s, s] float32: how many cells deep the solid of all other views, but so many, is where view ``n`` looks."""
         others = ((self.against >= 0) & (self.against != n)).sum(0) <= dissent
         side = self.masks.shape[-1]
-        cells = np.bincount(_pixels(self.points[others], self.cameras[n], side), minlength=side**2)
+        cells = np.bincount(pixels_of(self.points[others], self.cameras[n], side)[0], minlength=side**2)
         return cv2.blur(cells.reshape(side, side).astype(np.float32), (3, 3))
 
     def lost(self) -> np.ndarray:
@@ -70,7 +70,7 @@ class Solid:
         wanted = np.zeros(len(self.points), np.int64)
         for n, left in enumerate(self.masks & ~self._explained(0)):
             clear = cv2.erode(left.astype(np.uint8), np.ones((2, 2), np.uint8))
-            wanted += clear.ravel()[_pixels(self.points, self.cameras[n], len(clear))]
+            wanted += clear.ravel()[pixels_of(self.points, self.cameras[n], len(clear))[0]]
         needed = wanted >= WITNESSES
         shown = [self._shown(needed & (self.against == n).any(0), n) for n in range(len(self.masks))]
         return np.stack(shown) & ~self.masks
@@ -82,15 +82,9 @@ class Solid:
 
     def _shown(self, cells: np.ndarray, n: int) -> np.ndarray:
         drawn = np.zeros(self.masks.shape[1:], np.uint8)
-        drawn.ravel()[_pixels(self.points[cells], self.cameras[n], len(drawn))] = 1
+        drawn.ravel()[pixels_of(self.points[cells], self.cameras[n], len(drawn))[0]] = 1
         return cv2.dilate(drawn, np.ones((3, 3), np.uint8)) > 0
 
 
 def _reduced(mask: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(mask.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA) > 0.5
-
-
-def _pixels(points: np.ndarray, camera: Cameras, side: int) -> np.ndarray:
-    """[P] flat index of the pixel, of a picture of side x side, that shows each point."""
-    x, y = np.clip(camera.project(points, side)[0][0].astype(np.int32), 0, side - 1).T
-    return y * side + x

@@ -14,7 +14,14 @@ from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.meshes import outward, same_places
 from sv3d_pipe.refine.dmtet import DeformableSolid, largest_components
-from sv3d_pipe.refine.placement import Placement, angle_deg, axis_turns, mask_iou, placements, standing
+from sv3d_pipe.refine.shape_placement import (
+    PlacedShape,
+    angle_deg,
+    axis_turns,
+    mask_iou,
+    placements,
+    standing,
+)
 from sv3d_pipe.road.context import Context
 
 LOOKS = 8  # views that judge a placement
@@ -32,7 +39,7 @@ def load_shape(path: Path, surface: Mesh, views: Views, context: Context) -> tup
 
     The mesh is tried as it stands (in our world, and in the capture's coordinates if there is a capture),
     then in all turns and sizes that bring it onto the surface, see
-    :func:`sv3d_pipe.refine.placement.placements`; what agrees best with the masks is taken.
+    :func:`sv3d_pipe.refine.shape_placement.placements`; what agrees best with the masks is taken.
 
     Args:
         surface: the object as the reconstruction has it.
@@ -65,7 +72,7 @@ def load_shape(path: Path, surface: Mesh, views: Views, context: Context) -> tup
     return placed, {"shape_placed": best.name, "shape_iou": round(best.iou, 4), "shape_closed": not closed}
 
 
-def _tell(path: Path, best: Placement, others: list[Placement], context: Context) -> None:
+def _tell(path: Path, best: PlacedShape, others: list[PlacedShape], context: Context) -> None:
     """Say so if the placement is poor or another is as good."""
     if best.iou < POOR_IOU:
         context.warn(
@@ -113,7 +120,7 @@ def _some(views: Views) -> Views:
 
 def _best_placement(
     mesh: Mesh, surface: Mesh, views: Views, on_turn: Callable[[], None]
-) -> tuple[Placement, list[Placement]]:
+) -> tuple[PlacedShape, list[PlacedShape]]:
     """The placement to take, and others that are turned otherwise, the best first."""
     stands = [standing(mesh, "world", views)]
     if views.to_world is not None:

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.contracts import Reconstruction
-from sv3d_pipe.geometry.hull import MASK_LEVEL, cell_centers
+from sv3d_pipe.geometry.hull import MASK_LEVEL, cell_centers, dilated, pixels_of
 from sv3d_pipe.geometry.meshes import compact, component_labels, outward
 from sv3d_pipe.geometry.raster import rasterize
 from sv3d_pipe.refine.mesh_picture import Score, score, seen_at, shrink
@@ -56,7 +56,7 @@ def thin_parts(mesh: Mesh, views: Views, colors: Reconstruction, device: str) ->
         return None
     size = min(views.size, SIDE)
     masks = np.stack([shrink(frame, size)[..., 3] > MASK_LEVEL for frame in views.rgba])
-    covered = np.stack([_dilate(one, max(1, round(SLACK * size))) for one in _covered(mesh, views, size)])
+    covered = np.stack([dilated(one, max(1, round(SLACK * size))) for one in _covered(mesh, views, size)])
     missing = np.stack([_thin(mask) for mask in masks]) & ~covered
     allowed = masks | ~seen_at(views, size)
     if (missing.sum((1, 2)) > 0).sum() < WITNESSES:
@@ -64,8 +64,8 @@ def thin_parts(mesh: Mesh, views: Views, colors: Reconstruction, device: str) ->
     radius = views.cameras.visible_radius
     split = int(np.ceil(size / COARSE))  # cells as large as pixels
     points = cell_centers(COARSE, radius)
-    near = _shown(points, views, np.stack([_dilate(one, split) for one in missing]), False) >= WITNESSES
-    inside = _shown(points[near], views, np.stack([_dilate(one, split) for one in allowed]), True)
+    near = _shown(points, views, np.stack([dilated(one, split) for one in missing]), False) >= WITNESSES
+    inside = _shown(points[near], views, np.stack([dilated(one, split) for one in allowed]), True)
     near[near] = inside >= ALLOWED * len(masks)
     if not near.any():
         return None
@@ -82,7 +82,7 @@ def _thin(mask: np.ndarray) -> np.ndarray:
     reach = max(1, round(THIN * len(mask) / 2))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     wide = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, disc)
-    return mask & ~_dilate(wide > 0, 1)
+    return mask & ~dilated(wide > 0, 1)
 
 
 def _carved(
@@ -159,12 +159,6 @@ def _shown(points: np.ndarray, views: Views, masks: np.ndarray, beyond: bool) ->
     """[P] in how many of the masks [N, S, S] points lie; ``beyond`` says whether those outside the picture do."""
     size, count = masks.shape[-1], np.zeros(len(points), np.int32)
     for n, mask in enumerate(masks):
-        x, y = np.floor(views.cameras[n].project(points, size)[0][0]).astype(np.int64).T
-        inside = (x >= 0) & (y >= 0) & (x < size) & (y < size)
-        count += np.where(inside, mask.ravel()[np.where(inside, y * size + x, 0)], beyond)
+        index, inside = pixels_of(points, views.cameras[n], size)
+        count += np.where(inside, mask.ravel()[index], beyond)
     return count
-
-
-def _dilate(mask: np.ndarray, pixels: int) -> np.ndarray:
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1, 2 * pixels + 1))
-    return cv2.dilate(mask.astype(np.uint8), kernel) > 0

@@ -1,14 +1,21 @@
 """Captures of a known toy become views in which the toy stands where it should."""
 
 import dataclasses
-import json
 
 import cv2
 import numpy as np
 import pytest
-import trimesh
-from PIL import Image
-from toy_capture import Optics, cameras_around, poses, shoot, to_capture, write
+from toy_capture import (
+    COUNT,
+    OPTICS,
+    Optics,
+    agreement,
+    cameras_around,
+    edit,
+    shoot,
+    to_capture,
+    write,
+)
 
 from sv3d_pipe.artifacts import Views
 from sv3d_pipe.capture.capture import import_capture
@@ -16,42 +23,9 @@ from sv3d_pipe.capture.lens import Lens
 from sv3d_pipe.capture.placement import Placement
 from sv3d_pipe.capture.rectify import aimed_cameras, rectify
 from sv3d_pipe.capture.shots import Shot
-from sv3d_pipe.dataset.invented.toys import procedural
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.pictures import on_white, save_png
-from sv3d_pipe.render.draw import from_trimesh, render_views
+from sv3d_pipe.pictures import save_png
 from sv3d_pipe.road.context import Context
-
-OPTICS = Optics(100, 80, 210.0, 56.0, 35.0)
-COUNT = 10
-
-
-@pytest.fixture(scope="module")
-def toy():
-    obj = procedural(125)
-    cameras = cameras_around(COUNT)
-    return obj, shoot(obj, cameras, OPTICS), poses(cameras)
-
-
-def edit(folder, change):
-    """Change every frame of a capture: change(index, frame)."""
-    path = folder / "transforms.json"
-    document = json.loads(path.read_text())
-    for index, frame in enumerate(document["frames"]):
-        change(index, frame)
-    path.write_text(json.dumps(document))
-    return folder
-
-
-def agreement(obj, views: Views) -> float:
-    """Mask IoU of the views with pictures of the true object at its place, where they are seen."""
-    world = to_capture(obj.vertices) @ views.to_world[:3, :3].T + views.to_world[:3, 3]
-    truth = render_views(
-        dataclasses.replace(obj, vertices=world.astype(np.float32)), views.cameras, views.size
-    )
-    seen = True if views.seen is None else views.seen
-    a, b = truth[..., 3] * seen, views.rgba[..., 3] * seen
-    return float(np.minimum(a, b).sum() / np.maximum(a, b).sum())
 
 
 def test_a_dot_lands_where_the_straight_line_says():
@@ -122,94 +96,6 @@ def test_views_know_the_way_back_after_saving(toy, tmp_path):
     assert abs(again.size - views.size) < 0.1 * views.size
 
 
-def opaque(folder, pictures, matrices, background):
-    """The same capture as JPEGs on a background: background(index) is [h, w, 3]."""
-    write(folder, pictures, matrices, OPTICS.fields())
-
-    def change(index, frame):
-        rgb, alpha = pictures[index][..., :3], pictures[index][..., 3:]
-        frame["file_path"] = f"images/{index}.jpg"
-        picture = rgb * alpha + background(index) * (1 - alpha)
-        Image.fromarray((picture * 255).astype(np.uint8)).save(folder / frame["file_path"], quality=95)
-
-    return edit(folder, change)
-
-
-def busy(index):
-    blobs = np.random.default_rng(index).random((8, 10, 3)).astype(np.float32)
-    return np.clip(cv2.resize(blobs, (OPTICS.width, OPTICS.height)), 0, 1)
-
-
-def test_mask_files_cut_the_object_out(toy, tmp_path):
-    obj, pictures, matrices = toy
-    folder = opaque(tmp_path, pictures, matrices, busy)
-
-    def change(index, frame):
-        frame["mask_path"] = f"images/mask{index}.png"
-        mask = pictures[index][..., 3]
-        save_png(folder / frame["mask_path"], mask if index % 2 else (mask > 0.5) / 255)  # white, or just 1
-
-    views, metrics = import_capture(edit(folder, change), "auto", Context())
-    assert metrics["masks"] == {"mask": COUNT}
-    assert agreement(obj, views) > 0.97
-
-
-def masked(folder, pictures, matrices, mask_file):
-    """A capture with a mask file beside each picture: mask_file(index, mask [h, w]) is what it holds."""
-    opaque(folder, pictures, matrices, busy)
-
-    def change(index, frame):
-        frame["mask_path"] = f"images/mask{index}.png"
-        save_png(folder / frame["mask_path"], mask_file(index, pictures[index][..., 3]))
-
-    return edit(folder, change)
-
-
-@pytest.mark.parametrize("paint", [0.0, 1.0])
-def test_a_mask_in_the_alpha_of_a_picture_of_one_color_is_that_alpha(toy, tmp_path, paint):
-    obj, pictures, matrices = toy
-    folder = masked(tmp_path, pictures, matrices, lambda _, mask: np.dstack([mask * 0 + paint] * 3 + [mask]))
-    views, _ = import_capture(folder, "auto", Context())
-    assert agreement(obj, views) > 0.97
-
-
-@pytest.mark.parametrize(
-    ("mask_file", "sentence"),
-    [
-        (
-            lambda _, mask: 1 - mask,
-            "masks of 10 of 10 pictures mark the background .the first is that of 0.jpg",
-        ),
-        (lambda _, mask: 0 * mask + 1, "mark the whole picture .*white must be the object"),
-    ],
-)
-def test_inverted_and_full_masks_are_refused(toy, tmp_path, mask_file, sentence):
-    _, pictures, matrices = toy
-    with pytest.raises(UserError, match=sentence):
-        import_capture(masked(tmp_path, pictures, matrices, mask_file), "auto", Context())
-
-
-def test_pictures_that_contradict_all_others_are_left_out_and_named(toy, tmp_path):
-    obj, pictures, matrices = toy
-    wrong = pictures.copy()
-    wrong[3] = 0  # blank
-    wrong[6] = 0
-    wrong[6, 5:20, 60:75] = 1  # something else
-    context = Context()
-    folder = write(tmp_path / "few", wrong, matrices, OPTICS.fields())
-    views, metrics = import_capture(folder, "auto", context)
-    assert metrics["contradicting"] == ["0003.png", "0006.png"] and len(views.rgba) == COUNT - 2
-    assert "2 of 10 pictures (0003.png, 0006.png) were left out" in context.warnings[0]
-    assert agreement(obj, views) > 0.97
-    wrong[[0, 5]] = 0
-    context = Context()
-    _, metrics = import_capture(write(tmp_path / "many", wrong, matrices, OPTICS.fields()), "auto", context)
-    assert metrics["contradicting"] == [] and metrics["views"] == COUNT
-    assert (
-        "of 10 pictures (0000.png" in context.warnings[0] and "contradict the others" in context.warnings[0]
-    )
-
-
 def test_pictures_stored_sideways_stand_upright(toy, tmp_path):
     obj, pictures, matrices = toy
     side = Optics(80, 100, 210.0, 35.0, 100 - 56.0)  # as a quarter turn counterclockwise leaves the lens
@@ -222,42 +108,6 @@ def test_pictures_stored_sideways_stand_upright(toy, tmp_path):
     scale = np.cbrt(np.linalg.det(views.to_world[:3, :3]))
     np.testing.assert_allclose(views.to_world[:3, :3] / scale, [[1, 0, 0], [0, 0, 1], [0, -1, 0]], atol=1e-6)
     assert "lie on their side" in metrics["vertical"] and "lie on their side" in said[-1]
-
-
-def test_a_plain_background_is_matted_with_a_warning_and_a_busy_one_refused(toy, tmp_path):
-    obj, pictures, matrices = toy
-    context = Context()
-    plain = opaque(tmp_path / "plain", pictures, matrices, lambda index: 0.8)
-    views, metrics = import_capture(plain, "auto", context)
-    assert metrics["masks"] == {"offline": COUNT}
-    assert "neither transparency nor a mask" in context.warnings[0]
-    assert agreement(obj, views) > 0.93
-    mixed = opaque(
-        tmp_path / "mixed", pictures, matrices, lambda index: busy(index) if index in (2, 5) else 0.8
-    )
-    context = Context()
-    views, metrics = import_capture(mixed, "auto", context)
-    assert metrics["views"] == COUNT - 2 and "2 pictures were left out" in context.warnings[1]
-    with pytest.raises(UserError, match="backgrounds are too busy"):
-        import_capture(opaque(tmp_path / "busy", pictures, matrices, busy), "auto", Context())
-
-
-def test_pictures_on_white_are_cut_out_together(tmp_path):
-    ring = trimesh.creation.torus(0.36, 0.12, major_sections=48, minor_sections=16)
-    ring.visual = trimesh.visual.ColorVisuals(ring, vertex_colors=[150, 160, 170])
-    obj, cameras, optics = from_trimesh(ring), cameras_around(COUNT), Optics(200, 160, 420.0, 112.0, 70.0)
-    pictures = shoot(obj, cameras, optics)
-    folder = write(tmp_path, pictures, poses(cameras), optics.fields())
-
-    def whiten(index, frame):
-        frame["file_path"] = f"images/{index}.jpg"
-        Image.fromarray((on_white(pictures[index]) * 255).astype(np.uint8)).save(folder / frame["file_path"])
-
-    views, metrics = import_capture(edit(folder, whiten), "offline", Context())
-    assert metrics["masks"] == {"offline": COUNT} and views.seen is None
-    assert agreement(obj, views) > 0.97
-    middle = views.size // 2
-    assert not views.rgba[-1, middle - 3 : middle + 3, middle - 3 : middle + 3].any()  # through the ring
 
 
 def test_pictures_of_other_sizes_and_lenses_in_one_capture(toy, tmp_path):
@@ -346,25 +196,6 @@ def test_masks_that_contradict_the_cameras_are_one_sentence(toy, tmp_path):
         picture[y : y + 9, x : x + 9] = 1
     with pytest.raises(UserError, match="do not meet anywhere|contradict each other"):
         import_capture(write(tmp_path, pictures, matrices, OPTICS.fields()), "auto", Context())
-
-
-def test_masks_of_sixteen_bits_and_turned_pictures_are_read_as_they_are_stored(toy, tmp_path):
-    _, pictures, matrices = toy
-    folder = write(tmp_path, pictures, matrices, OPTICS.fields())
-    want, _ = import_capture(folder, "auto", Context())
-    turned = Image.Exif()
-    turned[0x0112] = 6  # a quarter turn, which the intrinsics know nothing of
-
-    def deep_mask(index, frame):
-        path = folder / frame["file_path"]
-        frame["mask_path"] = f"images/mask{index}.png"
-        rgba = np.asarray(Image.open(path))
-        Image.fromarray(rgba[..., 3].astype(np.uint16) * 257).save(folder / frame["mask_path"])
-        Image.fromarray(rgba[..., :3]).save(path, exif=turned)
-
-    views, metrics = import_capture(edit(folder, deep_mask), "auto", Context())
-    assert metrics["masks"] == {"mask": COUNT}
-    np.testing.assert_array_equal(views.rgba, want.rgba)
 
 
 def test_damaged_pictures_are_one_sentence(toy, tmp_path):

@@ -6,6 +6,7 @@ import trimesh
 
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import orbit, orbit_angles
+from sv3d_pipe.export._consensus_numba import ROUNDS, consensus
 from sv3d_pipe.export.bake import bake
 from sv3d_pipe.export.unwrap import Texels, texels, unwrap
 from sv3d_pipe.render.draw import render_views
@@ -87,3 +88,28 @@ def test_a_faint_or_small_difference_of_the_photo_is_its_own(ball):
     assert center.any() and rgb[center, 0].max() > 0.8 and rgb[center, 1].min() < 0.2
     top = seen & (np.hypot(*(xy - (0.43, 0.4)).T) < 0.02)
     assert rgb[top].mean() > GRAY + 0.04
+
+
+def consensus_in_numpy(colors, trust, sharpness, usual, rgb, weight, agreeing):
+    """What the kernel does, written plainly: same arguments, the last three are written to."""
+    middle = (trust[..., None] * colors).sum(0) / np.maximum(trust.sum(0), 1e-12)[:, None]  # [P, 3]
+    for _ in range(ROUNDS):
+        say = trust / np.sqrt(1e-4 + np.square(colors - middle).sum(-1))  # [N, P]
+        middle = (say[..., None] * colors).sum(0) / np.maximum(say.sum(0), 1e-12)[:, None]
+    near = usual**2 / (usual**2 + np.square(colors - middle).sum(-1))
+    weight[:], agreeing[:] = (trust**sharpness).sum(0), (trust * near).sum(0)
+    say = trust**sharpness * near**2
+    rgb[:] = (say[..., None] * colors).sum(0) / np.maximum(say.sum(0), 1e-12)[:, None]
+
+
+def test_the_kernel_agrees_with_plain_numpy():
+    rng = np.random.default_rng(0)
+    colors = rng.random((7, 50, 3), np.float32)
+    trust = rng.random((7, 50), np.float32) * (rng.random((7, 50)) < 0.6)
+    trust[:, :3] = 0  # seen by nobody
+    results = []
+    for one in (consensus, consensus_in_numpy):
+        found = np.zeros((50, 3), np.float32), np.zeros(50, np.float32), np.zeros(50, np.float32)
+        one(colors, trust.astype(np.float32), 3, np.float32(0.1), *found)
+        results.append(np.concatenate([found[0].ravel(), *found[1:]]))
+    np.testing.assert_allclose(*results, atol=1e-5)

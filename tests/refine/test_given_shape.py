@@ -10,7 +10,7 @@ from sv3d_pipe.cameras import Cameras, orbit, orbit_angles
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.raster import rasterize
 from sv3d_pipe.refine.given_shape import close, is_closed, load_shape
-from sv3d_pipe.refine.placement import axis_turns
+from sv3d_pipe.refine.shape_placement import axis_turns
 from sv3d_pipe.road.context import Context
 
 LOW, HIGH = np.array([-0.5, -0.3, -0.15]), np.array([0.2, 0.3, 0.15])

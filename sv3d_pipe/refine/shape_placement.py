@@ -33,7 +33,7 @@ MORE_TURNS = 72
 
 
 @dataclass(frozen=True)
-class Placement:
+class PlacedShape:
     """A way to place a mesh.
 
     Attributes:
@@ -47,7 +47,7 @@ class Placement:
     iou: float
 
 
-def placements(mesh: Mesh, surface: Mesh, views: Views, on_turn: Callable[[], None]) -> list[Placement]:
+def placements(mesh: Mesh, surface: Mesh, views: Views, on_turn: Callable[[], None]) -> list[PlacedShape]:
     """Ways to bring a mesh onto the object, the best first, each turned otherwise than those before it.
 
     From each of the 24 turns that map axes to axes, ICP with scale (pairs from both surfaces) brings the mesh
@@ -91,14 +91,14 @@ def axis_turns() -> dict[str, np.ndarray]:
     return turns
 
 
-def standing(mesh: Mesh, name: str, views: Views) -> Placement:
+def standing(mesh: Mesh, name: str, views: Views) -> PlacedShape:
     """The mesh where it is."""
-    return Placement(mesh, name, np.eye(3), mask_iou(mesh, views))
+    return PlacedShape(mesh, name, np.eye(3), mask_iou(mesh, views))
 
 
-def distinct(found: list[Placement]) -> list[Placement]:
+def distinct(found: list[PlacedShape]) -> list[PlacedShape]:
     """The best first, without those that are turned nearly as a better one is."""
-    kept: list[Placement] = []
+    kept: list[PlacedShape] = []
     for placement in sorted(found, key=lambda p: -p.iou):
         if all(angle_deg(placement.turn, other.turn) > OTHER_DEG for other in kept):
             kept.append(placement)
@@ -141,7 +141,7 @@ def _fit(
 
 def _finalists(
     mesh: Mesh, surface: Mesh, views: Views, tried: list[tuple[str, np.ndarray, float]]
-) -> list[Placement]:
+) -> list[PlacedShape]:
     """The nearest few of (name, matrix, distance), fitted finely and judged by the masks."""
     points, target = (_points(m, FINE_POINTS) for m in (mesh, surface))
     found = []
@@ -149,7 +149,7 @@ def _finalists(
         matrix = similarity(target, trimesh.transform_points(points, matrix)) @ matrix
         placed = replace(mesh, vertices=trimesh.transform_points(mesh.vertices, matrix).astype(np.float32))
         turn = matrix[:3, :3] / np.cbrt(np.linalg.det(matrix[:3, :3]))
-        found.append(Placement(placed, name, turn, mask_iou(placed, views)))
+        found.append(PlacedShape(placed, name, turn, mask_iou(placed, views)))
     best = max(found, key=lambda p: p.iou)
     sized = [replace(best, mesh=m, iou=mask_iou(m, views)) for m in (_scaled(best.mesh, s) for s in SHARES)]
     return [*found, *sized]

@@ -3,7 +3,9 @@ import io
 import json
 import os
 import shutil
+import socket
 import sys
+from pathlib import Path
 
 import pytest
 import sv3d_tiny
@@ -346,3 +348,36 @@ def test_an_incomplete_folder_is_one_sentence(tiny_folder, tmp_path, part, harm,
     with pytest.raises(UserError, match=says) as caught:
         load_pipeline(str(folder), "cpu")
     assert "\n" not in str(caught.value) and capfd.readouterr() == ("", "")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The hosts that something tried to reach; none answers."""
+    hosts = []
+
+    def refuse(host, *_, **__):
+        hosts.append(host)
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", lambda _, address: refuse(address))
+    return hosts
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "image_encoder", "scheduler"])
+@pytest.mark.parametrize("whole", [True, False], ids=["folder", "configuration"])
+def test_what_a_local_folder_lacks_is_not_looked_for_elsewhere(
+    tiny_folder, tmp_path, part, whole, asked, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(tiny_folder, Path("model"))  # with its part it reads like a repository on a hub
+    if whole:
+        shutil.rmtree(folder / part)
+    else:
+        next(folder.glob(f"{part}/*config.json")).unlink()
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_pipeline(str(folder), "cpu")
+    if part != "scheduler":  # of which an original file has nothing
+        with pytest.raises(UserError, match="not a diffusers folder"):
+            convert.to_file(folder, tmp_path / "back.safetensors")
+    assert asked == []

@@ -258,6 +258,11 @@ def _read_configs(folder: Path) -> dict[str, dict]:
 
     from sv3d_pipe.orbit.sv3d.unet import StableVideo3DUNet
 
+    for part in WEIGHTS:
+        if not (folder / part / "config.json").is_file():  # the libraries would invent it, or ask a hub
+            raise UserError(
+                f"{folder} is not a diffusers folder of an SV3D model: {part}/config.json is missing."
+            )
     try:
         return {
             "unet": dict(StableVideo3DUNet.load_config(folder / "unet")),

@@ -6,11 +6,14 @@ The public names are imported on first use, so that ``import sv3d_pipe`` stays c
 import importlib
 import os
 
+from sv3d_pipe.compiled_code import keep_compiled_code
+
 # Two OpenMP pools (torch's and numba's) spin against each other on small machines; a waiting
 # thread must sleep. Read by the OpenMP runtimes when they load, hence before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # What PyTorch cannot do on Apple's GPUs, such as sampling volumes, it then does on the CPU.
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+keep_compiled_code()
 
 __version__ = "0.1.0"
 

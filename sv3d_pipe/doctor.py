@@ -13,6 +13,7 @@ from typing import Any
 
 import sv3d_pipe
 from sv3d_pipe.backend import ON_THE_CPU, OPERATIONS, pick
+from sv3d_pipe.compiled_code import compiled_code_folder
 from sv3d_pipe.config import Config
 from sv3d_pipe.device import (
     free_bytes,
@@ -55,6 +56,10 @@ def examine(out: Path) -> dict[str, Any]:
     packages = {name: _version(name) for name in PACKAGES}
     missing = [name for name, found in packages.items() if found is None and name not in OPTIONAL]
     problems = [f"{name} is not installed; install img2mesh again." for name in missing]
+    if compiled_code_folder() is None:
+        problems.append(
+            "Compiled code cannot be kept anywhere; set NUMBA_CACHE_DIR to a folder that can be written."
+        )
     models, model_problem = _model()
     if "torch" in missing:
         machine, stages, operations, plans = _machine(out), {}, {}, {}
@@ -85,6 +90,7 @@ def _machine(out: Path) -> dict[str, str]:
         "system": platform.platform(),
         "cores": str(usable_cores()),
         "memory": f"{memory.total / 2**30:.1f} GB, {memory.available / 2**30:.1f} GB free",
+        "compiled code": str(compiled_code_folder() or "cannot be kept"),
         "disk": f"{shutil.disk_usage(there).free / 2**30:.1f} GB free at {there}",
     }
 

@@ -10,6 +10,7 @@ key is found there again, and the files are whole, the stage is skipped.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -20,6 +21,7 @@ from sv3d_pipe.capture.transforms import CAPTURE
 from sv3d_pipe.config import Config
 from sv3d_pipe.contracts import Prior, Reconstructor
 from sv3d_pipe.device import check_device_name, resolve_device
+from sv3d_pipe.errors import UserError
 from sv3d_pipe.road.context import Context
 from sv3d_pipe.road.report import Reporter, make_reporter
 from sv3d_pipe.road.run import Result, Road, Route, Stage
@@ -203,6 +205,8 @@ class Image2Mesh:
             :class:`sv3d_pipe.errors.Cancelled`, and the workspace can be continued later.
     """
 
+    _ran_in: int | None = None  # the process of the first run; its OpenMP threads do not survive a fork
+
     def __init__(
         self,
         config: Config | None = None,
@@ -270,7 +274,13 @@ class Image2Mesh:
         force_from: str | None,
     ) -> Result:
         """Any route, from its source; see :meth:`__call__`."""
+        if Image2Mesh._ran_in not in (None, os.getpid()):
+            raise UserError(
+                "This process was forked from one that had already run img2mesh, whose threads it lacks; start "
+                'processes with multiprocessing.get_context("spawn").'
+            )
         self.check(start, until)
+        Image2Mesh._ran_in = os.getpid()
         root = Path(out) if out is not None else workspace_for(source, Path("out"), route.kind)
         workspace, rest = Workspace(root), (self.seed, self.device, self.reporter, self.cancelled)
         return Road(route, workspace, source, self.config, *rest).run(start, until, force_from)

@@ -1,6 +1,8 @@
 """The whole road with the built-in model, small settings, from a photo on a plain wall to a textured GLB."""
 
 import json
+import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import trimesh
 from sv3d_pipe import Image2Mesh
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.dataset.invented.toys import procedural
+from sv3d_pipe.errors import UserError
 from sv3d_pipe.pictures import load_png
 from sv3d_pipe.render.draw import Light, render_views
 from sv3d_pipe.road.report import make_reporter
@@ -87,6 +90,19 @@ def test_stage_by_stage_leaves_the_same_bytes_as_one_go(run, tmp_path):
     whole, parts = files(result.workspace), files(staged.workspace)
     assert whole.keys() == parts.keys() and len(whole) > 25
     assert [name for name in whole if whole[name] != parts[name]] == []
+
+
+def run_again(photo, workspace):
+    Image2Mesh.from_preset("draft", SMALL, device="cpu")(photo, workspace)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of forks beside threads, which is the point
+def test_a_fork_of_a_process_that_has_run_is_told_to_spawn(run):
+    _, photo, result, _ = run
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        with pytest.raises(UserError, match="spawn"):
+            pool.apply(run_again, (photo, result.workspace))
 
 
 def test_a_finished_photo_does_no_work_and_one_change_runs_what_depends_on_it(run):

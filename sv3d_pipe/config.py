@@ -128,7 +128,7 @@ class NerfConfig:
     photo_weight: float = option(
         6.0, "Weight of the photo's rays relative to the other views' rays.", at_least=0
     )
-    mask_weight: float = option(0.2, "Weight of the mask loss.", at_least=0)
+    mask_weight: float = option(2.0, "Weight of the mask loss.", at_least=0)
     surface: int = option(128, "Voxels per side of the fused surface.", at_least=16, at_most=512)
 
 

@@ -152,7 +152,7 @@ def _from_views(
     """The stages after the one named ``views``; refine also follows ``before``, for its prior's photo."""
     return (
         Stage(
-            "nerf", 5, (views,), partial(_nerf, views, reconstructor),
+            "nerf", 6, (views,), partial(_nerf, views, reconstructor),
             lambda folder: _reconstructor(reconstructor).load(folder),
             partial(_reconstructor_content, reconstructor),
         ),

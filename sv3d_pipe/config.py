@@ -126,7 +126,7 @@ class NerfConfig:
     table_log2: int = option(16, "Log2 of the hash table's size per level.", at_least=8, at_most=24)
     finest: int = option(256, "Resolution of the finest level.", at_least=16, at_most=4096)
     photo_weight: float = option(
-        6.0, "Weight of the photo's rays relative to the other views' rays.", at_least=0
+        1.0, "Weight of the photo's rays relative to the other views' rays.", at_least=0
     )
     mask_weight: float = option(2.0, "Weight of the mask loss.", at_least=0)
     surface: int = option(128, "Voxels per side of the fused surface.", at_least=16, at_most=512)

@@ -132,7 +132,8 @@ class Checkpoint:
         torch.save(_on_cpu(state()), written)
         body = written.getbuffer()
         partial = self.path.with_suffix(".partial")
-        with partial.open("wb") as file:
+        partial.unlink(missing_ok=True)
+        with partial.open("xb") as file:  # a link in its place would be followed
             file.write(hashlib.sha256(body).digest())
             file.write(body)
         sync(partial)

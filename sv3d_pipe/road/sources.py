@@ -65,6 +65,17 @@ def is_same_source(mine: dict[str, str], run: dict[str, Any] | None) -> bool:
     return mine[word] == run[word] or (same_name and mine["sha256"] == run["sha256"])
 
 
+def begun(root: Path) -> dict[str, Any] | None:
+    """The last run of a workspace; None if the folder is none. Raises UserError if it cannot be read."""
+    run = Workspace(root).read_run()
+    if run is None and (root / "run.json").exists():
+        raise UserError(
+            f"{root / 'run.json'} is damaged; name the photo or capture again, with -o {root}: "
+            "what is finished is kept."
+        )
+    return run
+
+
 def workspace_for(source: Path, parent: Path, kind: SourceKind = PHOTO) -> Path:
     """The workspace of a photo or another source below ``parent``: ``a``; or, where another photo has that, ``a-jpg``, ``a-jpg-2``.
 

@@ -133,10 +133,14 @@ class Checkpoint:
         body = written.getbuffer()
         partial = self.path.with_suffix(".partial")
         partial.unlink(missing_ok=True)
-        with partial.open("xb") as file:  # a link in its place would be followed
-            file.write(hashlib.sha256(body).digest())
-            file.write(body)
-        sync(partial)
+        try:
+            with partial.open("xb") as file:  # a link in its place would be followed
+                file.write(hashlib.sha256(body).digest())
+                file.write(body)
+            sync(partial)
+        except OSError:  # a full disk
+            partial.unlink(missing_ok=True)
+            raise
         if self.path.exists():
             self.path.replace(self._before)
         partial.replace(self.path)

@@ -90,7 +90,7 @@ def workspace_for(source: Path, parent: Path, kind: SourceKind = PHOTO) -> Path:
     names = [stem, f"{stem}-{suffix}"] + [f"{stem}-{suffix}-{i}" for i in range(2, 1000)]
     for name in names:
         workspace = Workspace(parent / name)
-        if is_same_source(mine, workspace.source()) and is_same_source(mine, workspace.reserve(mine)):
+        if is_same_source(mine, workspace.source() or workspace.reserve(mine)):
             return workspace.root
     raise UserError(f"{parent} holds too many workspaces named {stem}; choose another folder with -o.")
 

@@ -6,14 +6,10 @@ are the store's own: ``.lock``, half-written stages, and the checkpoints of unfi
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import secrets
 import shutil
-import socket
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -22,6 +18,7 @@ from typing import Any
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.files import file_sha256, remove, sync, sync_tree, write_atomically
+from sv3d_pipe.road.locks import HOLDER, LOCK, locked
 from sv3d_pipe.road.records import (
     DAMAGED,
     FOREIGN,
@@ -37,9 +34,7 @@ from sv3d_pipe.road.records import (
 STAGES = ("prep", "orbit", "nerf", "refine", "export")
 FOLDERS = {"capture": "2-capture"} | {stage: f"{i}-{stage}" for i, stage in enumerate(STAGES, 1)}
 SOURCE = ".source.json"  # what a folder is reserved for before its first run
-HOLDER = ".holder.json"  # who holds the lock
 MADE = ".made"  # in a folder that was made here, not by the user
-UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 FREE_BYTES = 256 * 2**20  # a draft run writes about 20 MB, standard and quality up to 200 MB
 
 
@@ -55,7 +50,8 @@ class Workspace:
 
     def __init__(self, root: Path):
         self.root = Path(root)
-        self.held = False
+        self.held = self._made = False
+        self._refusal: OSError | None = None
 
     def folder(self, stage: str) -> Path:
         """Where the stage's files are, e.g. ``<root>/3-nerf``."""
@@ -191,11 +187,11 @@ class Workspace:
 
         Hold :meth:`lock`, or be sure that nobody else works in it.
         """
-        own = ("run.json", HOLDER, SOURCE, MADE, ".lock")
+        own = ("run.json", HOLDER, SOURCE, MADE, LOCK)  # the lock last: until then nobody else comes in
         if (self.root / MADE).exists() and {path.name for path in self.root.iterdir()} <= {*own}:
             for name in own:
                 remove(self.root / name)
-            with suppress(OSError):  # another process has opened the lock again, and will remove all this
+            with suppress(OSError):  # another process has it already
                 self.root.rmdir()
 
     @contextmanager
@@ -209,42 +205,22 @@ class Workspace:
         Raises:
             UserError: the folder cannot be made, or is new and the disk is nearly full.
         """
-        from filelock import FileLock, Timeout
-
-        self._make()
-        made, file, holder = (self.root / MADE).exists(), self.root / ".lock", self.root / HOLDER
-        lock = FileLock(file)
-        try:
-            if file.is_symlink():
-                file.unlink()
-            lock.acquire(timeout=0)
-        except Timeout:
-            say(f"{self.root} is in use by {_read_holder(holder)}; waiting until it is free.")
-            lock.acquire(poll_interval=0.2)
-        except OSError as error:
-            if error.errno not in UNWRITABLE:
-                raise
-            yield self
-            return
-        try:
-            self.held = True
-            if made:  # who held it may have removed the folder
-                (self.root / MADE).touch()
-            me = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M:%S")}
-            with suppress(OSError):  # a full disk
-                write_atomically(holder, json.dumps(me))
-            self._recover()
-            yield self
-        finally:
-            self.held = False
-            holder.unlink(missing_ok=True)
-            lock.release()
+        with locked(self.root, self._make, say) as refusal:
+            self._refusal, self.held = refusal, refusal is None
+            try:
+                if self.held:
+                    if self._made:  # by us, though another process may have removed it and its mark
+                        (self.root / MADE).touch()
+                    self._recover()
+                yield self
+            finally:
+                self.held = False
 
     def make_room(self) -> None:
         """Raise UserError unless a stage can be written: the folder is held, and the disk has room."""
         try:
-            if not self.held:
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            if self._refusal is not None:
+                raise self._refusal
             with tempfile.TemporaryFile(dir=self.root):
                 pass
         except OSError as error:
@@ -252,15 +228,18 @@ class Workspace:
         self._check_room(self.root)
 
     def _make(self) -> None:
-        """Make the folder if it is not there; then it is marked as ours."""
-        if self.root.is_dir():
-            return
+        """Make the folder if it is not there; then it is marked as made here."""
         try:
-            self._check_room(next(parent for parent in self.root.absolute().parents if parent.exists()))
-            self.root.mkdir(parents=True, exist_ok=True)
-            (self.root / MADE).touch()
+            if not self.root.is_dir():
+                above = self.root.absolute().parents
+                self._check_room(next(parent for parent in above if parent.exists()))
+                self.root.mkdir(parents=True, exist_ok=True)
+                self._made = True
+                with suppress(FileNotFoundError):  # another process has removed it again
+                    (self.root / MADE).touch()
         except OSError as error:
             raise self._unwritable(error) from None
+        self._made |= (self.root / MADE).exists()
 
     def _unwritable(self, error: OSError) -> UserError:
         return UserError(f"Cannot write to {self.root} ({error.strerror}); choose another folder with -o.")
@@ -288,11 +267,3 @@ class Workspace:
 
     def _sibling(self, target: Path, word: str) -> Path:
         return self.root / f".{target.name}.{word}"
-
-
-def _read_holder(path: Path) -> str:
-    try:
-        holder = json.loads(path.read_text())
-        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (OSError, ValueError, KeyError):
-        return "another process"

@@ -6,6 +6,8 @@ import errno
 import hashlib
 import math
 import os
+import secrets
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,27 @@ def file_sha256(path: Path) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that is either the old or the new one at any moment."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    sync(partial)
-    partial.replace(path)
+    """Write a text file that is either the old or the new one at any moment, whoever else writes it.
+
+    A link in its place is replaced, not followed.
+    """
+    partial = path.with_name(f".{path.name}-{secrets.token_hex(4)}.partial")
+    try:
+        with partial.open("x") as file:
+            file.write(text)
+        sync(partial)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it, if it is there; what a link leads to stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync_tree(folder: Path) -> None:

@@ -25,7 +25,7 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.road.context import Context
 from sv3d_pipe.road.report import Reporter, make_reporter
 from sv3d_pipe.road.run import Result, Road, Route, Stage
-from sv3d_pipe.road.sources import PHOTO, content_sha256, workspace_for
+from sv3d_pipe.road.sources import PHOTO, content_sha256, word_of, workspace_for
 from sv3d_pipe.road.workspace import STAGES, Workspace
 
 if TYPE_CHECKING:
@@ -300,6 +300,9 @@ class Image2Mesh:
             resolve_device(self.device)
 
 
-def route_of(run: dict[str, Any]) -> Route:
-    """The route of a workspace, by what its ``run.json`` says of its source."""
-    return next(route for route in (PHOTO_ROUTE, CAPTURE_ROUTE) if route.kind.word in run)
+def route_of(run: dict[str, Any], root: Path) -> Route:
+    """The route of a workspace, by what its ``run.json`` says of its source. Raises UserError for an unknown kind."""
+    for route in (PHOTO_ROUTE, CAPTURE_ROUTE):
+        if route.kind.word in run:
+            return route
+    raise UserError(f"{root} was made from a {word_of(run)}, which this version of img2mesh does not know.")

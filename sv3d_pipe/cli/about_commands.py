@@ -11,7 +11,7 @@ import typer
 from sv3d_pipe.cli.signatures import Choices, with_settings
 from sv3d_pipe.config import Config, to_toml
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.road.workspace import Workspace
+from sv3d_pipe.road.sources import begun
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
@@ -29,7 +29,7 @@ def config(
         raise UserError("Give a workspace or --preset, not both.")
     settings = choices.config()
     if workspace is not None:
-        run = Workspace(workspace).read_run()
+        run = begun(workspace)
         if run is None:
             raise UserError(f"{workspace} is not a workspace; give a folder made by `img2mesh run`.")
         settings = Config().replace(run["config"]).replace(choices.settings)

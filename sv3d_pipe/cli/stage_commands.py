@@ -128,11 +128,12 @@ class Work:
 def _begun(workspace: Path) -> Work | None:
     """What a workspace was made from; None if it is none."""
     from sv3d_pipe.pipeline import route_of
+    from sv3d_pipe.road.sources import begun
 
-    run = Workspace(workspace).read_run()
+    run = begun(workspace)
     if run is None:
         return None
-    route = route_of(run)
+    route = route_of(run, workspace)
     return Work(route, Path(run[route.kind.word]), workspace)
 
 

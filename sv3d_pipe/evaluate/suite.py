@@ -37,7 +37,7 @@ from sv3d_pipe.evaluate.tables import (
 from sv3d_pipe.files import file_sha256, plain, write_atomically
 from sv3d_pipe.pictures import load_png, save_png
 from sv3d_pipe.pipeline import PHOTO_ROUTE
-from sv3d_pipe.road.workspace import versions
+from sv3d_pipe.road.records import versions
 
 VERSION = 1  # of the measurements: raise it when the same meshes get other numbers
 N_WORST = 10

@@ -100,11 +100,19 @@ def run_batch(
     image2mesh.check(until=run.get("until", "export"))
     cards = visible_cards()[: len(photos)] if image2mesh.device == "auto" else []
     items: list[Item] = []
+    refused: set[str] = set()
 
     def keep(item: Item) -> None:
         insort(items, item, key=lambda item: item.photo)
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / "batch.json", json.dumps(summarize(items), indent=1) + "\n")
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            write_atomically(out / "batch.json", json.dumps(summarize(items), indent=1) + "\n")
+        except (
+            OSError
+        ) as error:  # a full or read-only disk; what is finished on it is worth telling all the same
+            if error.strerror not in refused:
+                reporter.say(f"{out / 'batch.json'} was not written ({error.strerror}).")
+            refused.add(error.strerror)
 
     if len(cards) > 1:
         with closing(_on_cards(cards, make, photos, folder, out, run)) as finished:

@@ -132,10 +132,15 @@ class Checkpoint:
         torch.save(_on_cpu(state()), written)
         body = written.getbuffer()
         partial = self.path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            file.write(hashlib.sha256(body).digest())
-            file.write(body)
-        sync(partial)
+        partial.unlink(missing_ok=True)
+        try:
+            with partial.open("xb") as file:  # a link in its place would be followed
+                file.write(hashlib.sha256(body).digest())
+                file.write(body)
+            sync(partial)
+        except OSError:  # a full disk
+            partial.unlink(missing_ok=True)
+            raise
         if self.path.exists():
             self.path.replace(self._before)
         partial.replace(self.path)

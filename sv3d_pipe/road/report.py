@@ -14,7 +14,7 @@ from rich.markup import escape
 from sv3d_pipe.road.context import SilentBar
 
 if TYPE_CHECKING:
-    from sv3d_pipe.road.workspace import StageRecord
+    from sv3d_pipe.road.records import StageRecord
 
 
 class Reporter:

@@ -17,9 +17,10 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.files import plain
 from sv3d_pipe.mesh_formats import WRITTEN, parse_formats
 from sv3d_pipe.road.context import Checkpoint, Context
+from sv3d_pipe.road.records import MISSING, StageRecord, versions
 from sv3d_pipe.road.report import Reporter
 from sv3d_pipe.road.sources import SourceKind, is_same_source, word_of
-from sv3d_pipe.road.workspace import StageRecord, Workspace, versions
+from sv3d_pipe.road.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -145,21 +146,27 @@ class Road:
         if last < first:
             raise UserError(f"{until} comes before {start}; the order is {', '.join(self.names)}.")
         runs: list[StageRun] = []
-        try:
-            with self.workspace.lock(self.reporter.say), self.reporter:
-                self._claim(start)
-                for index, stage in enumerate(self.stages[: last + 1]):
-                    keys = {run.record.stage: run.record.key for run in runs}
-                    if index < first:
-                        run = StageRun(self._as_is(stage), skipped=True)
-                    else:
-                        run = self._finished_or_run(stage, keys, force=index >= forced)
-                    runs.append(run)
-                    (self.reporter.skip if run.skipped else self.reporter.finish)(run.record)
-        except UserError:
-            self.workspace.remove_if_empty()
-            raise
+        with self._workspace(), self.reporter:
+            self._claim(start)
+            for index, stage in enumerate(self.stages[: last + 1]):
+                upstream = {run.record.stage: run.record.fingerprint for run in runs}
+                if index < first:
+                    run = StageRun(self._as_is(stage, upstream), skipped=True)
+                else:
+                    run = self._finished_or_run(stage, upstream, force=index >= forced)
+                runs.append(run)
+                (self.reporter.skip if run.skipped else self.reporter.finish)(run.record)
         return Result(self.workspace.root, self._mesh(runs), tuple(runs), time.monotonic() - began)
+
+    @contextmanager
+    def _workspace(self):
+        """The workspace, held; where the user's mistake is all that comes of it, it is removed again."""
+        with self.workspace.lock(self.reporter.say):
+            try:
+                yield
+            except UserError:
+                self.workspace.remove_if_empty()
+                raise
 
     def artifact(self, name: str) -> Any:
         """A stage's artifact as its files hold it, so that a run in one go and one stage by stage are the same."""
@@ -169,7 +176,7 @@ class Road:
         return self._artifacts[name]
 
     def key(self, stage: Stage, upstream: dict[str, str]) -> str:
-        """Hash of all that the stage's result depends on; ``upstream`` holds the keys of what it takes."""
+        """Hash of all that the stage's result depends on; ``upstream``: the fingerprints of what it takes."""
         settings = self._settings(stage)
         return stable_hash([stage.name, stage.version, settings, self.seed, upstream, stage.identity(self)])
 
@@ -185,9 +192,11 @@ class Road:
 
     def _claim(self, start: str) -> None:
         """Refuse the workspace of another photo or capture; keep this run's settings in it."""
-        run = self.workspace.read_run()
+        run, path = self.workspace.read_run(), self.workspace.root / "run.json"
         if start == self.names[0]:
             mine = self.identity
+            if run is None and path.exists():
+                self.reporter.say(f"{path} was damaged; it is written again.")
             if not is_same_source(mine, run):
                 word = word_of(run)
                 raise UserError(
@@ -200,29 +209,33 @@ class Road:
             mine = {name: run[name] for name in (word_of(run), "sha256")}
         self.workspace.write_run(mine | {"seed": self.seed, "config": self.config.flat()})
 
-    def _as_is(self, stage: Stage) -> StageRecord:
-        record = self.workspace.verified(stage.name)
-        if record is None:
-            root = self.workspace.root
-            state = "damaged" if self.workspace.folder(stage.name).exists() else "missing"
-            run = self.workspace.read_run()
-            redo = (stage.redo or f"{stage.name} {{root}}").format(root=root, source=run[word_of(run)])
-            raise UserError(f"The {stage.name} stage of {root} is {state}; run `img2mesh {redo}` first.")
-        return record
+    def _as_is(self, stage: Stage, upstream: dict[str, str]) -> StageRecord:
+        """The record of a stage that is finished and was made from the stages that are there."""
+        record, state = self.workspace.record(stage.name), self.workspace.trouble(stage.name)
+        if state is None:
+            other = [name for name in stage.takes if record.upstream.get(name) != upstream[name]]
+            if not other:
+                return record
+            state = f"older than the {other[0]} stage"
+        root, run = self.workspace.root, self.workspace.read_run()
+        redo = (stage.redo or f"{stage.name} {{root}}").format(root=root, source=run[word_of(run)])
+        raise UserError(f"The {stage.name} stage of {root} is {state}; run `img2mesh {redo}` first.")
 
-    def _finished_or_run(self, stage: Stage, keys: dict[str, str], force: bool) -> StageRun:
-        upstream = {name: keys[name] for name in stage.takes}
-        key = self.key(stage, upstream)
-        before = self.workspace.record(stage.name)
+    def _finished_or_run(self, stage: Stage, before: dict[str, str], force: bool) -> StageRun:
+        upstream = {name: before[name] for name in stage.takes}
+        key, record = self.key(stage, upstream), self.workspace.record(stage.name)
         if force:
             self.workspace.drop_checkpoints(stage.name)
-        elif before is not None and before.key == key:
-            if self.workspace.verified(stage.name):
-                return StageRun(before, skipped=True)
-            self.reporter.say(f"The files of the {stage.name} stage are damaged; running it again.")
+        elif record is None or record.key == key:
+            trouble = self.workspace.trouble(stage.name)
+            if trouble is None:
+                return StageRun(record, skipped=True)
+            if trouble != MISSING:
+                self.reporter.say(f"The files of the {stage.name} stage are {trouble}; running it again.")
         return StageRun(self._run_stage(stage, key, upstream), skipped=False)
 
     def _run_stage(self, stage: Stage, key: str, upstream: dict[str, str]) -> StageRecord:
+        self.workspace.make_room()
         device = resolve_device(self.device)
         checkpoint = Checkpoint(self.workspace.checkpoint_path(stage.name, key))
         context = Context(

@@ -65,6 +65,17 @@ def is_same_source(mine: dict[str, str], run: dict[str, Any] | None) -> bool:
     return mine[word] == run[word] or (same_name and mine["sha256"] == run["sha256"])
 
 
+def begun(root: Path) -> dict[str, Any] | None:
+    """The last run of a workspace; None if the folder is none. Raises UserError if it cannot be read."""
+    run = Workspace(root).read_run()
+    if run is None and (root / "run.json").exists():
+        raise UserError(
+            f"{root / 'run.json'} is damaged; name the photo or capture again, with -o {root}: "
+            "what is finished is kept."
+        )
+    return run
+
+
 def workspace_for(source: Path, parent: Path, kind: SourceKind = PHOTO) -> Path:
     """The workspace of a photo or another source below ``parent``: ``a``; or, where another photo has that, ``a-jpg``, ``a-jpg-2``.
 
@@ -79,7 +90,7 @@ def workspace_for(source: Path, parent: Path, kind: SourceKind = PHOTO) -> Path:
     names = [stem, f"{stem}-{suffix}"] + [f"{stem}-{suffix}-{i}" for i in range(2, 1000)]
     for name in names:
         workspace = Workspace(parent / name)
-        if is_same_source(mine, workspace.source()) and is_same_source(mine, workspace.reserve(mine)):
+        if is_same_source(mine, workspace.source() or workspace.reserve(mine)):
             return workspace.root
     raise UserError(f"{parent} holds too many workspaces named {stem}; choose another folder with -o.")
 

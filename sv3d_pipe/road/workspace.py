@@ -6,54 +6,36 @@ are the store's own: ``.lock``, half-written stages, and the checkpoints of unfi
 
 from __future__ import annotations
 
-import json
 import os
-import platform
+import secrets
 import shutil
-import socket
-import threading
-import time
+import tempfile
 from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import sv3d_pipe
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.files import file_sha256, sync, sync_tree, write_atomically
+from sv3d_pipe.files import file_sha256, remove, sync, sync_tree, write_atomically
+from sv3d_pipe.road.locks import HOLDER, LOCK, locked
+from sv3d_pipe.road.records import (
+    DAMAGED,
+    FOREIGN,
+    MISSING,
+    StageRecord,
+    Unusable,
+    entries,
+    read_run,
+    read_source,
+    sealed,
+)
 
 STAGES = ("prep", "orbit", "nerf", "refine", "export")
 FOLDERS = {"capture": "2-capture"} | {stage: f"{i}-{stage}" for i, stage in enumerate(STAGES, 1)}
 SOURCE = ".source.json"  # what a folder is reserved for before its first run
+MADE = ".made"  # in a folder that was made here, not by the user
 FREE_BYTES = 256 * 2**20  # a draft run writes about 20 MB, standard and quality up to 200 MB
-
-
-@dataclass(frozen=True)
-class StageRecord:
-    """What ``stage.json`` says about a finished stage.
-
-    Attributes:
-        key: hash of everything the stage's result depends on.
-        upstream: keys of the stages whose artifacts it took.
-        seconds: wall time. peak_memory_mb: largest resident (or CUDA) memory in MiB.
-        metrics: plain JSON values; the first is the one the stage is judged by.
-        files: relative path -> {"size": bytes, "sha256": hex}.
-    """
-
-    stage: str
-    version: int
-    key: str
-    upstream: dict[str, str]
-    config: dict[str, Any]
-    seed: int
-    device: str
-    versions: dict[str, str]
-    seconds: float
-    peak_memory_mb: float
-    metrics: dict[str, Any]
-    warnings: list[str]
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Workspace:
@@ -61,10 +43,15 @@ class Workspace:
 
     Args:
         root: the folder; made by :meth:`lock`.
+
+    Attributes:
+        held: whether :meth:`lock` keeps other processes away, so that stages may be written.
     """
 
     def __init__(self, root: Path):
         self.root = Path(root)
+        self.held = self._made = False
+        self._refusal: OSError | None = None
 
     def folder(self, stage: str) -> Path:
         """Where the stage's files are, e.g. ``<root>/3-nerf``."""
@@ -81,24 +68,30 @@ class Workspace:
                 path.unlink(missing_ok=True)
 
     def record(self, stage: str) -> StageRecord | None:
-        """The record of the finished stage; None if there is none or it cannot be read."""
+        """The record of the finished stage; None if there is none or it cannot be used."""
         try:
-            return StageRecord(**json.loads((self.folder(stage) / "stage.json").read_text()))
-        except (OSError, ValueError, TypeError):
+            return StageRecord.read(self.folder(stage) / "stage.json")
+        except Unusable:
             return None
 
     def verified(self, stage: str) -> StageRecord | None:
         """The record, if every file of the stage is there and has its size and SHA-256."""
-        record = self.record(stage)
-        if record is None:
-            return None
+        return None if self.trouble(stage) else self.record(stage)
+
+    def trouble(self, stage: str) -> str | None:
+        """What a stage's files are if they cannot be used: missing, damaged, from another version."""
+        folder = self.folder(stage)
+        try:
+            record = StageRecord.read(folder / "stage.json")
+        except Unusable as reason:
+            return DAMAGED if str(reason) == MISSING and os.path.lexists(folder) else str(reason)
         for name, expected in record.files.items():
-            path = self.folder(stage) / name
+            path = folder / name
             if not path.is_file() or path.stat().st_size != expected["size"]:
-                return None
+                return DAMAGED
             if file_sha256(path) != expected["sha256"]:
-                return None
-        return record
+                return DAMAGED
+        return None
 
     def commit(self, record: StageRecord, save: Callable[[Path], None]) -> StageRecord:
         """Make ``save``'s files the stage's files, all or nothing.
@@ -111,31 +104,39 @@ class Workspace:
         """
         target = self.folder(record.stage)
         fresh, old = self._sibling(target, "new"), self._sibling(target, "old")
-        _remove(fresh)
+        remove(fresh)
         fresh.mkdir()
         try:
             save(fresh)
-            record = StageRecord(**{**asdict(record), "files": _describe(fresh)})
-            (fresh / "stage.json").write_text(json.dumps(asdict(record), indent=1) + "\n")
+            record = replace(record, files=entries(fresh))
+            (fresh / "stage.json").write_text(record.text())
             sync_tree(fresh)
         except BaseException:
-            _remove(fresh)
+            remove(fresh)
             raise
-        _remove(old)
-        if target.exists():
+        remove(old)
+        if os.path.lexists(target):
             target.rename(old)
         fresh.rename(target)
         sync(self.root)
-        _remove(old)
+        remove(old)
         self.drop_checkpoints(record.stage)
         return record
 
     def read_run(self) -> dict[str, Any] | None:
-        """What :meth:`write_run` kept of the last run: photo or capture, seed, settings. None if there is none."""
+        """What :meth:`write_run` kept of the last run: photo or capture, seed, settings. None if there is none.
+
+        None also if it is damaged. Raises UserError if another version wrote it.
+        """
+        path = self.root / "run.json"
         try:
-            return json.loads((self.root / "run.json").read_text())
-        except (OSError, ValueError):
-            return None
+            return read_run(path)
+        except Unusable as reason:
+            if str(reason) != FOREIGN:
+                return None
+            raise UserError(
+                f"{path} is {reason}; use that version, or choose another folder with -o."
+            ) from None
 
     def source(self) -> dict[str, Any] | None:
         """What the workspace is of: that of its last run, else what it is reserved for; None if it is free."""
@@ -146,74 +147,105 @@ class Workspace:
 
         Of several processes that reserve a folder at once, one succeeds.
         """
-        self._make()
-        partial = self.root / f".source-{os.getpid()}-{threading.get_ident()}.partial"
-        partial.write_text(json.dumps(source) + "\n")
+        path = self.root / SOURCE
+        if path.exists() and self._reservation() is None:
+            remove(path)  # a damaged one
+        while not path.exists():
+            self._make()
+            with suppress(FileNotFoundError):  # another process has removed the folder
+                self._write_first(path, sealed(source))
+        return self.source() or source
+
+    def _write_first(self, path: Path, text: str) -> None:
+        """Write a file unless another process was faster."""
+        partial = self.root / f"{path.name}-{secrets.token_hex(4)}.partial"
         try:
-            os.link(partial, self.root / SOURCE)  # unlike a rename it never replaces
+            with partial.open("x") as file:
+                file.write(text)
+            os.link(partial, path)  # unlike a rename it never replaces
         except FileExistsError:
             pass
         except OSError:  # a file system without links
-            if not (self.root / SOURCE).exists():
-                partial.replace(self.root / SOURCE)
+            if not path.exists():
+                partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-        return self.source() or source
 
     def _reservation(self) -> dict[str, Any] | None:
         try:
-            return json.loads((self.root / SOURCE).read_text())
-        except (OSError, ValueError):
+            return read_source(self.root / SOURCE)
+        except Unusable:
             return None
 
     def write_run(self, run: dict[str, Any]) -> None:
-        write_atomically(self.root / "run.json", json.dumps(run, indent=1) + "\n")
+        """Keep what :meth:`read_run` returns, unless it is kept already or nothing can be written here."""
+        if self.held and run != self.read_run():
+            write_atomically(self.root / "run.json", sealed(run))
 
     def remove_if_empty(self) -> None:
-        """Remove the folder again if no stage and no in-stage state has been kept in it."""
-        own = {"run.json", ".lock", SOURCE}
-        if self.root.is_dir() and {path.name for path in self.root.iterdir()} <= own:
-            _remove(self.root)
+        """Remove the folder again if it was made here and no stage and no in-stage state has been kept in it.
+
+        Hold :meth:`lock`, or be sure that nobody else works in it.
+        """
+        own = ("run.json", HOLDER, SOURCE, MADE, LOCK)  # the lock last: until then nobody else comes in
+        if (self.root / MADE).exists() and {path.name for path in self.root.iterdir()} <= {*own}:
+            for name in own:
+                remove(self.root / name)
+            with suppress(OSError):  # another process has it already
+                self.root.rmdir()
 
     @contextmanager
     def lock(self, say: Callable[[str], None] = lambda sentence: None):
         """Make the folder, wait until no other process works in it, and tidy up after a killed one.
 
+        What is finished can also be read where nothing can be written; :meth:`make_room` tells.
+
         Args:
             say: called with a sentence on who holds the workspace, if there is a wait.
         Raises:
-            UserError: the folder cannot be made or written, or the disk is nearly full.
+            UserError: the folder cannot be made, or is new and the disk is nearly full.
         """
-        from filelock import FileLock, Timeout
+        with locked(self.root, self._make, say) as refusal:
+            self._refusal, self.held = refusal, refusal is None
+            try:
+                if self.held:
+                    if self._made:  # by us, though another process may have removed it and its mark
+                        (self.root / MADE).touch()
+                    self._recover()
+                yield self
+            finally:
+                self.held = False
 
-        self._make()
-        lock = FileLock(self.root / ".lock")
-        holder = self.root / ".holder.json"
+    def make_room(self) -> None:
+        """Raise UserError unless a stage can be written: the folder is held, and the disk has room."""
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            say(f"{self.root} is in use by {_read_holder(holder)}; waiting until it is free.")
-            lock.acquire(poll_interval=0.2)
-        try:
-            me = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%H:%M:%S")}
-            holder.write_text(json.dumps(me))
-            self._recover()
-            yield self
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
+            if self._refusal is not None:
+                raise self._refusal
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise self._unwritable(error) from None
+        self._check_room(self.root)
 
     def _make(self) -> None:
+        """Make the folder if it is not there; then it is marked as made here."""
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / f".probe-{os.getpid()}"
-            probe.write_bytes(b"")
-            probe.unlink()
+            if not self.root.is_dir():
+                above = self.root.absolute().parents
+                self._check_room(next(parent for parent in above if parent.exists()))
+                self.root.mkdir(parents=True, exist_ok=True)
+                self._made = True
+                with suppress(FileNotFoundError):  # another process has removed it again
+                    (self.root / MADE).touch()
         except OSError as error:
-            raise UserError(
-                f"Cannot write to {self.root} ({error.strerror}); choose another folder with -o."
-            ) from None
-        free = shutil.disk_usage(self.root).free
+            raise self._unwritable(error) from None
+        self._made |= (self.root / MADE).exists()
+
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError(f"Cannot write to {self.root} ({error.strerror}); choose another folder with -o.")
+
+    def _check_room(self, folder: Path) -> None:
+        free = shutil.disk_usage(folder).free
         if free < FREE_BYTES:
             raise UserError(
                 f"Only {free / 2**20:.0f} MB are free on the disk of {self.root}; "
@@ -225,44 +257,13 @@ class Workspace:
         for stage in FOLDERS:
             target = self.folder(stage)
             fresh, old = self._sibling(target, "new"), self._sibling(target, "old")
-            if old.exists() and not target.exists():
+            if os.path.lexists(old) and not os.path.lexists(target):
                 old.rename(target)
-            _remove(old)
-            _remove(fresh)
+            remove(old)
+            remove(fresh)
+        for name in ("run.json", HOLDER):
+            for partial in self.root.glob(f".{name}-*.partial"):
+                partial.unlink()
 
     def _sibling(self, target: Path, word: str) -> Path:
         return self.root / f".{target.name}.{word}"
-
-
-def _describe(folder: Path) -> dict[str, dict[str, Any]]:
-    return {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": file_sha256(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def _read_holder(path: Path) -> str:
-    try:
-        holder = json.loads(path.read_text())
-        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (OSError, ValueError, KeyError):
-        return "another process"
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-
-
-def versions() -> dict[str, str]:
-    """Versions of the programs that numbers may depend on."""
-    from importlib import metadata
-
-    found = {"python": platform.python_version(), "img2mesh": sv3d_pipe.__version__}
-    for package in ("torch", "numpy", "numba", "diffusers"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.road.batch import run_batch
+from sv3d_pipe.road.records import StageRecord
 from sv3d_pipe.road.report import Reporter
 from sv3d_pipe.road.run import Result, StageRun
-from sv3d_pipe.road.workspace import StageRecord
 
 
 class Surroundings:

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
+from sv3d_pipe.road.records import StageRecord
 from sv3d_pipe.road.report import BarReporter, format_memory, format_metric
-from sv3d_pipe.road.workspace import StageRecord
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_a_run_works_through_all_stages_with_artifacts_as_they_were_saved(go, fa
     assert record["warnings"] == ["the orbit is odd"]
     assert record["seed"] == 1 and record["device"] == "cpu" and record["peak_memory_mb"] > 1
     assert record["config"] == dataclasses.asdict(Config().orbit)
-    assert record["upstream"] == {"prep": go.result.stages[0].record.key}
+    assert record["upstream"] == {"prep": go.result.stages[0].record.fingerprint}
     assert json.loads(json.dumps(go.result.summary()))["stages"][4]["metrics"] == {"score_db": 20.0}
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from sv3d_pipe.capture.transforms import capture_folder
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.road.records import StageRecord
 from sv3d_pipe.road.sources import PHOTO, SourceKind, images_below, workspace_for
-from sv3d_pipe.road.workspace import FREE_BYTES, StageRecord, Workspace
+from sv3d_pipe.road.workspace import FREE_BYTES, Workspace
 
 
 def record(stage="prep", key="k1"):
@@ -160,7 +161,7 @@ def _photo(path, content=b"x"):
 def _claim(photo, parent):
     workspace = Workspace(workspace_for(photo, parent))
     with workspace.lock():
-        workspace.write_run(PHOTO.identity(photo))
+        workspace.write_run(PHOTO.identity(photo) | {"seed": 1, "config": {}})
     return workspace.root.name
 
 
@@ -228,8 +229,8 @@ def test_a_capture_and_a_photo_of_one_name_get_different_workspaces(tmp_path):
     kind = SourceKind("capture", lambda path: "1", capture_folder)
     root = workspace_for(folder, tmp_path / "out", kind)
     assert root.name == "toy-capture"
-    with Workspace(root).lock():
-        Workspace(root).write_run(kind.identity(folder))
+    with Workspace(root).lock() as workspace:
+        workspace.write_run(kind.identity(folder) | {"seed": 1, "config": {}})
     assert workspace_for(folder, tmp_path / "out", kind) == root
     file = _photo(folder / "transforms.json")
     assert workspace_for(file, tmp_path / "fresh", kind).name == "toy"

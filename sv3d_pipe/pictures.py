@@ -6,90 +6,130 @@ In memory they are float32 in [0, 1], sRGB, with straight alpha.
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from sv3d_pipe.deep_pictures import (
+    DEEP_MODES,
+    TIFF_STARTS,
+    deep_gray,
+    few_bits,
+    float_tiff,
+    has_sixteen_bits,
+    scaled_size,
+)
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.inputs import MOST_PIXELS, SMALLEST, read_file
+from sv3d_pipe.picture_kinds import BROKEN, FORMATS, not_recognized
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-SMALLEST = 16  # pixels; below this a side holds nothing to reconstruct
-DEEP_MODES = {"I": 65535.0, "F": 1.0}  # besides "I;16...": the value that means white
+MOST_IN_JPEG = 125_000_000  # pixels, of which only a fraction is decoded where less is needed
 BEST_DB = 100.0  # PSNR of equal pictures where a number must be finite
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 
 
-def read_image(path: Path, longest: int, upright: bool = True) -> tuple[np.ndarray, tuple[int, int]]:
-    """Read a PNG, JPEG, WebP, BMP, TIFF or GIF (first frame).
+def read_image(
+    path: Path, longest: int, upright: bool = True, warn: Callable[[str], None] | None = None
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Read a PNG, JPEG, WebP, BMP, TIFF, GIF, AVIF or PPM (first frame).
 
-    Palettes, gray, CMYK, 16 bits and embedded color profiles become sRGB.
+    Palettes, gray, CMYK, Lab, 16 bits (12 in 16 too) and embedded color profiles become sRGB.
 
     Args:
         path: the file.
         longest: pictures whose longer side has more pixels are shrunk to this.
         upright: apply EXIF rotation; without, the pixels stay as they are stored.
+        warn: is told if the file holds several frames.
     Returns:
         image [H, W, 3], or [H, W, 4] with straight alpha if the file has transparency; float32 in
         [0, 1]. And the width and height of that picture before shrinking.
     Raises:
-        UserError: no such file, a folder, empty, not a picture, damaged, too large or too small.
+        UserError: no such file, not a regular one, empty, not a picture, damaged, too large or too small.
     """
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder; give the path of one picture.")
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path}; check the path.") from None
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}; check its permissions.") from None
+    data = read_file(path)
     if not data:
         raise UserError(f"{path} is empty; save or download the picture again.")
+    if data.startswith(TIFF_STARTS) and (floats := float_tiff(data, longest)) is not None:
+        return floats
+    with _explained(path, data), Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        if warn is not None and opened.format != "MPO" and getattr(opened, "n_frames", 1) > 1:
+            warn(f"{path.name} holds {opened.n_frames} frames or pages; only the first is used.")
+        deep = has_sixteen_bits(opened)
+        image, full = _decoded(path, opened, longest, upright)
+        rgba = _to_float(image, longest)
+        if deep and rgba[..., :3].max() < 16 / 255:
+            rgba = few_bits(data, rgba)
+        return rgba, full
+
+
+def decoded_texture(picture: Image.Image, name: str, most: int) -> Image.Image:
+    """A picture that a mesh file holds, as RGB in sRGB, shrunk to at most ``most`` pixels.
+
+    Args:
+        picture: as Pillow opens it, not decoded yet.
+        name: what sentences call it.
+    Raises:
+        UserError: it is damaged or too large.
+    """
+    longest = max(1, int(max(picture.size) * min(1.0, (most / (picture.width * picture.height)) ** 0.5)))
+    with _explained(Path(name), b""):
+        image, _ = _decoded(Path(name), picture, longest, upright=False, smallest=1)
+        rgb = _to_float(image, longest)[..., :3]
+    return Image.fromarray((rgb * 255 + 0.5).astype(np.uint8))
+
+
+@contextmanager
+def _explained(path: Path, data: bytes) -> Iterator[None]:
+    """Pillow's errors as sentences, its warnings (of sizes it still reads, of odd metadata) unsaid."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of sizes it still reads and of odd metadata
-        return _decode(path, data, longest, upright)
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except UserError:
+            raise
+        except UnidentifiedImageError:
+            raise UserError(not_recognized(path, data)) from None
+        except (Image.DecompressionBombError, MemoryError):
+            raise UserError(
+                f"{path} has too many pixels (at most {MOST_PIXELS:,}); shrink it to 4000 pixels a side or less."
+            ) from None
+        except BROKEN:
+            raise UserError(f"{path} is damaged or cut short; save or download it again.") from None
 
 
-def _decode(path: Path, data: bytes, longest: int, upright: bool) -> tuple[np.ndarray, tuple[int, int]]:
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            width, height = opened.size
-            if min(width, height) < SMALLEST:
-                raise UserError(
-                    f"{path} has only {width} x {height} pixels; give a picture of at least 256 x 256."
-                )
-            opened.draft(None, (longest, longest))  # lets a JPEG decode at a half, quarter or eighth
-            opened.load()
-            image = ImageOps.exif_transpose(opened) if upright else opened.copy()
-    except UserError:
-        raise
-    except UnidentifiedImageError:
-        raise UserError(
-            f"{path} is not a picture in a known format; save it as PNG, JPEG, WebP, BMP, TIFF or GIF."
-        ) from None
-    except (Image.DecompressionBombError, MemoryError):
-        raise UserError(f"{path} has too many pixels; shrink it to 4000 pixels a side or less.") from None
-    except BROKEN:
-        raise UserError(f"{path} is damaged or cut short; save or download it again.") from None
-    full = (width, height)
-    if (image.width > image.height) != (width > height):
-        full = (height, width)
-    return _to_float(image, longest), full
+def _decoded(
+    path: Path, opened: Image.Image, longest: int, upright: bool, smallest: int = SMALLEST
+) -> tuple[Image.Image, tuple[int, int]]:
+    """The pixels, decoded, and the width and height before shrinking. Raises UserError for too few or too many."""
+    width, height = opened.size
+    if min(width, height) < smallest:
+        raise UserError(f"{path} has only {width} x {height} pixels; give a picture of at least 256 x 256.")
+    opened.draft(None, (longest, longest))  # lets a JPEG decode at a half, quarter or eighth
+    if opened.width * opened.height > MOST_PIXELS or width * height > MOST_IN_JPEG:
+        raise Image.DecompressionBombError
+    opened.load()
+    if upright:
+        ImageOps.exif_transpose(opened, in_place=True)
+    full = (width, height) if (opened.width > opened.height) == (width > height) else (height, width)
+    return opened, full
 
 
 def _to_float(image: Image.Image, longest: int) -> np.ndarray:
     if image.mode in DEEP_MODES or image.mode.startswith("I;16"):
-        return _deep_gray(image, longest)
+        return deep_gray(image, longest)
     transparent = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
-    if image.mode == "CMYK" or not transparent:
-        image = _shrink(image if image.mode in ("RGB", "CMYK", "L") else image.convert("RGB"), longest)
+    if image.mode in ("CMYK", "LAB") or not transparent:
+        kept = image.mode in ("RGB", "CMYK", "LAB", "L")
+        image = _shrink(image if kept else image.convert("RGB"), longest)
         return _as_array(_to_srgb(image, "RGB"))
-    image = _shrink(image.convert("RGBA"), longest)
+    image = _shrink(image if image.mode == "RGBA" else image.convert("RGBA"), longest)
     rgb = _to_srgb(image.convert("RGB"), "RGB", image.info.get("icc_profile"))
     return np.concatenate([_as_array(rgb), _as_array(image.getchannel("A"))[..., None]], -1)
 
@@ -98,13 +138,8 @@ def _as_array(image: Image.Image) -> np.ndarray:
     return np.asarray(image, np.float32) / np.float32(255)
 
 
-def _scaled_size(width: int, height: int, longest: int) -> tuple[int, int]:
-    scale = min(1.0, longest / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
 def _shrink(image: Image.Image, longest: int) -> Image.Image:
-    size = _scaled_size(*image.size, longest)
+    size = scaled_size(*image.size, longest)
     if size == image.size:
         return image
     small = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
@@ -115,29 +150,16 @@ def _shrink(image: Image.Image, longest: int) -> Image.Image:
 def _to_srgb(image: Image.Image, mode: str, profile: bytes | None = None) -> Image.Image:
     """``image`` in sRGB: through its embedded profile where that is usable, else by plain conversion."""
     profile = profile or image.info.get("icc_profile")
-    if profile:
+    if profile or image.mode == "LAB":
         try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            lab = image.mode == "LAB"
+            source = ImageCms.createProfile("LAB") if lab else ImageCms.ImageCmsProfile(io.BytesIO(profile))
             target = ImageCms.createProfile("sRGB")
             converted = ImageCms.profileToProfile(image, source, target, outputMode=mode)
             return converted if converted is not None else image.convert(mode)
         except (ImageCms.PyCMSError, OSError, ValueError):
             pass  # a broken or foreign profile: the plain conversion is the best guess
     return image.convert(mode)
-
-
-def _deep_gray(image: Image.Image, longest: int) -> np.ndarray:
-    """Gray of more than 8 bits, [H, W, 3]: integers over 65535 and floats over 1 are scaled to their peak."""
-    gray = np.nan_to_num(np.asarray(image).astype(np.float32))
-    white = DEEP_MODES.get(image.mode, 65535.0)
-    peak = float(gray.max())
-    if image.mode == "I" and peak <= 255:
-        white = 255.0
-    gray = np.clip(gray / max(white, peak), 0, 1)
-    size = _scaled_size(image.width, image.height, longest)
-    if size != image.size:
-        gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
-    return np.repeat(gray[..., None], 3, -1)
 
 
 def save_png(path: Path, image: np.ndarray) -> None:

@@ -1,15 +1,20 @@
 """Reading pictures: every format and mode gives the same colors; every bad file one sentence."""
 
 import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.pictures import read_image
+from sv3d_pipe.pictures import decoded_texture, read_image
 
 RED_BLUE = np.zeros((40, 60, 3), np.uint8)  # left half red, right half blue
 RED_BLUE[:, :30] = (200, 30, 20)
@@ -69,8 +74,6 @@ def test_sixteen_bit_gray_keeps_its_range(tmp_path):
 
 
 def test_sixteen_bit_rgb_is_not_clipped(tmp_path):
-    import cv2
-
     ramp = np.linspace(0, 65535, 64).astype(np.uint16)[None, :, None].repeat(32, 0).repeat(3, 2)
     cv2.imwrite(str(tmp_path / "deep.png"), ramp)
     image, _ = read_image(tmp_path / "deep.png", 1000)
@@ -178,3 +181,103 @@ def test_missing_file_and_folder(tmp_path):
         read_image(tmp_path / "none.png", 1000)
     with pytest.raises(UserError, match="is a folder"):
         read_image(tmp_path, 1000)
+
+
+RAMP = np.linspace(0, 4095, 64).astype(np.uint16)[None].repeat(32, 0)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_twelve_bits_in_sixteen_keep_their_range(tmp_path, suffix, channels):
+    deep = np.dstack([RAMP] * channels)
+    deep[..., 3:] = 65535
+    cv2.imwrite(str(tmp_path / f"a.{suffix}"), deep)
+    image, _ = read_image(tmp_path / f"a.{suffix}", 1000)
+    assert np.allclose(image[..., :3], RAMP[..., None] / 4095, atol=1e-4)
+    assert channels < 4 or (image[..., 3] == 1).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("peak", [1.0, 0.5, 40.0])
+def test_floats_keep_their_range(tmp_path, channels, peak):
+    ramp = np.linspace(0, peak, 64, dtype=np.float32)[None].repeat(32, 0)
+    cv2.imwrite(str(tmp_path / "a.tif"), np.dstack([ramp] * channels))
+    image, full = read_image(tmp_path / "a.tif", 1000)
+    assert full == (64, 32) and np.allclose(image, ramp[..., None] / max(1, peak), atol=1e-6)
+
+
+def test_lab_becomes_rgb(tmp_path):
+    Image.new("LAB", (20, 20), (255, 128, 128)).save(tmp_path / "a.tif")
+    assert np.allclose(read_image(tmp_path / "a.tif", 1000)[0], 1, atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.avif", "a.tif"])
+def test_several_frames_are_said(tmp_path, name):
+    if name == "a.avif" and not features.check("avif"):
+        pytest.skip("this Pillow knows no AVIF")
+    first, second = (Image.new("RGB", (20, 20), color) for color in ((255, 0, 0), (0, 255, 0)))
+    first.save(tmp_path / name, save_all=True, append_images=[second])
+    said = []
+    image, _ = read_image(tmp_path / name, 1000, warn=said.append)
+    assert said == [f"{name} holds 2 frames or pages; only the first is used."]
+    assert np.allclose(image[..., :3], [1, 0, 0], atol=0.02)
+    read_image(write(tmp_path / "single.png"), 1000, warn=said.append)
+    assert len(said) == 1
+
+
+def test_kinds_that_are_not_read_are_named(tmp_path):
+    heic = b"\0\0\0\x18ftypheic" + bytes(100)
+    for name, content, words in (
+        ("a.jpg", heic, "holds HEIC, which is not read here"),
+        ("a.tga", b"anything", "holds TGA"),
+        ("a.png", b"<!DOCTYPE html><html>", "holds HTML"),
+        ("b.png", png_bytes().replace(b"IHDR", b"IHDX"), "a PNG picture that is damaged"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=words):
+            read_image(tmp_path / name, 1000)
+
+
+def test_only_regular_files_of_bounded_size_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with (tmp_path / "sparse.png").open("wb") as file:
+        file.truncate(6 * 10**9)
+    for path, words in (
+        (tmp_path / "pipe.png", "device, pipe or socket"),
+        (Path("/dev/zero"), "device, pipe or socket"),
+        (tmp_path / "sparse.png", "5,722 MB; at most 256 MB"),
+        (Path("https://example.org/a.png"), "https://example.org/a.png is a web address; download"),
+    ):
+        with pytest.raises(UserError, match=words):
+            read_image(path, 1000)
+
+
+HOSTILE = {
+    "bomb.png": lambda path: Image.new("RGB", (13_300, 13_300)).save(path),
+    "bomb.jpg": lambda path: Image.new("L", (13_300, 13_300)).save(path),
+    "largest.png": lambda path: Image.new("RGBA", (7000, 7000)).save(path, compress_level=1),
+    "largest.webp": lambda path: Image.new("RGBA", (7000, 7000)).save(path, method=0),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_picture_takes_much_memory(tmp_path, name):
+    HOSTILE[name](tmp_path / name)
+    code = (
+        "import resource, sys; from pathlib import Path; from sv3d_pipe.pictures import read_image\n"
+        "from sv3d_pipe.errors import UserError\n"
+        "try: read_image(Path(sys.argv[1]), 1536); print('read')\n"
+        "except UserError as error: print('too many pixels' in str(error))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    what, megabytes = done.stdout.split()
+    assert what == ("True" if name.startswith("bomb") else "read") and float(megabytes) < 1300
+
+
+def test_textures_of_meshes_are_bounded_too():
+    small = decoded_texture(Image.new("RGB", (400, 200), (9, 200, 30)), "wood.png", 20_000)
+    assert small.size == (200, 100) and small.getpixel((50, 50)) == (9, 200, 30)
+    with pytest.raises(UserError, match="wood.png has too many pixels"):
+        decoded_texture(Image.new("1", (10_000, 10_000)), "wood.png", 20_000)

@@ -39,7 +39,7 @@ def prepare(config: PrepConfig, path: Path, context: Context) -> tuple[Photo, di
     """
     path = Path(path)
     with context.bar("prep", 3) as bar:
-        image, (width, height) = read_image(path, 2 * config.size + 384)
+        image, (width, height) = read_image(path, 2 * config.size + 384, warn=context.warn)
         bar.update(1, f"{width} x {height}")
         matte = cut_out(image, config.matte, path.name, context)
         bar.update(1, matte.source)

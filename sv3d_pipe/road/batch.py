@@ -91,10 +91,10 @@ def run_batch(
     """
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; `img2mesh batch` takes a folder of pictures.")
-    photos = images_below(folder, out, exclude)
+    photos = images_below(folder, out, exclude, reporter.say)
     if not photos:
         raise UserError(
-            f"There are no pictures in {folder}; it must hold PNG, JPEG, WebP, BMP, TIFF or GIF files."
+            f"There are no pictures in {folder}; it must hold PNG, JPEG, WebP, BMP, TIFF, GIF or AVIF files."
         )
     image2mesh = make(reporter)
     image2mesh.check(until=run.get("until", "export"))

@@ -10,9 +10,11 @@ from typing import Any
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.files import file_sha256
+from sv3d_pipe.inputs import require_file
+from sv3d_pipe.picture_kinds import FOREIGN, SUFFIXES
 from sv3d_pipe.road.workspace import Workspace
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+MOST_NAMED = 5  # of the files that a folder holds in vain
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,10 @@ class SourceKind:
 
 
 def content_sha256(path: Path) -> str:
-    """SHA-256 of a file. Raises UserError if it cannot be read."""
+    """SHA-256 of a file. Raises UserError if it is no regular one, too large, or cannot be read."""
+    require_file(path)
     try:
         return file_sha256(path)
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path}; check the path.") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder; give the path of one file.") from None
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.") from None
 
@@ -95,14 +94,20 @@ def workspace_for(source: Path, parent: Path, kind: SourceKind = PHOTO) -> Path:
     raise UserError(f"{parent} holds too many workspaces named {stem}; choose another folder with -o.")
 
 
-def images_below(folder: Path, out: Path, exclude: tuple[str, ...] = ()) -> list[Path]:
+def images_below(
+    folder: Path, out: Path, exclude: tuple[str, ...] = (), warn: Callable[[str], None] | None = None
+) -> list[Path]:
     """All pictures below ``folder``, sorted, without those below ``out``, in workspaces or hidden.
 
     Args:
         exclude: patterns of file names to leave out, e.g. ``*.matte.png``.
+        warn: is told how many pictures of other kinds, links to folders, folders that cannot be read, and pictures
+            that are no regular files were left out, and the first ones' names.
     """
-    found = []
-    for parent, folders, files in os.walk(folder):
+    found: list[Path] = []
+    left_out: list[str] = []
+    unread: list[OSError] = []
+    for parent, folders, files in os.walk(folder, onerror=unread.append):
         here = Path(parent)
         folders[:] = [
             name
@@ -111,9 +116,21 @@ def images_below(folder: Path, out: Path, exclude: tuple[str, ...] = ()) -> list
             and (here / name).resolve() != out.resolve()
             and not (here / name / "run.json").exists()
         ]
+        left_out += [f"{here.relative_to(folder) / name}/" for name in folders if (here / name).is_symlink()]
         for name in files:
             path = here / name
-            hidden = name.startswith(".") or any(path.match(pattern) for pattern in exclude)
-            if path.suffix.lower() in IMAGE_SUFFIXES and not hidden:
+            if name.startswith(".") or any(path.match(pattern) for pattern in exclude):
+                continue
+            suffix = path.suffix.lower()
+            if suffix in SUFFIXES and (path.is_file() or not path.exists()):
                 found.append(path)
+            elif suffix in SUFFIXES or suffix in FOREIGN:
+                left_out.append(str(path.relative_to(folder)))
+    left_out += [f"{os.path.relpath(error.filename, folder)}/" for error in unread]
+    if left_out and warn is not None:
+        named = ", ".join(sorted(left_out)[:MOST_NAMED]) + (", ..." if len(left_out) > MOST_NAMED else "")
+        warn(
+            f"{len(left_out)} left out in {folder} (pictures of a kind that is not read, links to folders, folders "
+            f"without permission, pipes): {named}"
+        )
     return sorted(found)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 from road_fakes import FakeRoad
@@ -105,3 +106,13 @@ def test_nothing_usable_is_exit_code_2(fake, tmp_path, photos, sentence):
 def test_a_missing_folder_is_told(fake):
     result = batch("nowhere")
     assert result.exit_code == 2 and "There is no folder nowhere" in result.stderr
+
+
+def test_what_is_left_out_is_counted_and_named(fake, tmp_path):
+    put(tmp_path / "in", a_png="A", b_heic="B", c_tga="C", d_AVIF="D", notes_txt="no picture")
+    put(tmp_path / "elsewhere", e_png="E")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tmp_path / "in" / "f.png")
+    result = batch("in", "--json")
+    assert [item["photo"] for item in json.loads(result.stdout)["items"]] == ["a.png", "d.AVIF"]
+    assert "4 left out in in (" in result.stderr and ": b.heic, c.tga, f.png, link/" in result.stderr

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test goldens validate install lint mini gpu clean
+.PHONY: demo test goldens validate fuzz inputs lowest install lint mini gpu clean
 
 demo: install  ## make a textured mesh from a photo, about two minutes
 	$(BIN)/img2mesh examples/bird.png --preset draft
@@ -16,6 +16,22 @@ goldens: install  ## whole orbits at full size beside SV3D's released code, whic
 
 validate: install .venv/node  ## check 20 exported files with the Khronos glTF validator; needs npm
 	$(BIN)/python -m pytest -rs tests/export/test_export_validator.py
+
+FUZZ_SECONDS ?= 120
+fuzz: install  ## throw damaged files at every reader, FUZZ_SECONDS each
+	for reader in pictures transforms settings meshes checkpoints records weights; do \
+		$(BIN)/python tests/fuzz/fuzz_reader.py $$reader --seconds $(FUZZ_SECONDS) --seed $$(date +%s) || exit 1; done
+
+inputs: install  ## try over two hundred odd, damaged and hostile inputs, and write docs/inputs.md
+	$(BIN)/python benchmarks/try_inputs.py --out docs/inputs.md
+
+lowest:  ## the tests, with the oldest versions that pyproject.toml allows (of PyTorch, the one of constraints.txt)
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install -q $$(grep -o '^torch==[0-9.]*' constraints.txt)
+	.venv-lowest/bin/python benchmarks/lowest.py | .venv-lowest/bin/python -m pip install -q -r /dev/stdin
+	.venv-lowest/bin/python -m pip install -q --no-deps -e .
+	.venv-lowest/bin/python -m pip install -q pytest pytest-xdist hypothesis
+	.venv-lowest/bin/python -m pytest
 
 .venv/node: .venv/installed  # the validator, if npm can fetch it; otherwise its test is skipped
 	-npm install --silent --no-audit --no-fund --fetch-retries 0 --fetch-timeout 20000 --prefix $@ gltf-validator@2.0.0-dev.3.10
@@ -49,4 +65,4 @@ gpu:  ## on a machine with a CUDA card: its tests and the table of performance; 
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py $(GPU)
 
 clean:
-	rm -rf .venv out data
+	rm -rf .venv .venv-lowest out data

@@ -7,14 +7,15 @@ exists and is empty, and loads itself from it.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sv3d_pipe.cameras import Cameras, load_to_world, load_transforms, save_transforms
-from sv3d_pipe.errors import UserError
-from sv3d_pipe.mesh_formats import READ
+from sv3d_pipe.mesh_files import has_picture, plain_rgb, read_meshes
 from sv3d_pipe.pictures import load_png, save_png
 
 PHOTO_CAMERA = "photo.json"  # beside transforms.json, in its format, where the photo has a camera of its own
@@ -153,26 +154,34 @@ class Mesh:
         return cls.from_file(folder / "mesh.ply")
 
     @classmethod
-    def from_file(cls, path: Path) -> Mesh:
+    def from_file(cls, path: Path, warn: Callable[[str], None] | None = None) -> Mesh:
         """A mesh file of a kind in :data:`sv3d_pipe.mesh_formats.READ`; vertex colors where it has them, gray otherwise.
 
-        Raises UserError if there is no such file, it cannot be read, or it holds no triangles.
+        Args:
+            warn: is told what is wrong with its colors.
+        Raises:
+            UserError: there is no such file, it cannot be read, or it holds no triangles; see
+                :func:`sv3d_pipe.mesh_files.read_meshes`.
         """
-        import trimesh
+        parts = [_with_vertex_colors(mesh) for mesh in read_meshes(path, warn)]
+        starts = np.cumsum([0] + [len(part.vertices) for part in parts])
+        faces = [part.faces + start for part, start in zip(parts, starts)]
+        return cls(
+            np.concatenate([part.vertices for part in parts]), np.concatenate(faces),
+            np.concatenate([part.rgb for part in parts]),
+        )  # fmt: skip
 
-        if not path.is_file():
-            raise UserError(f"There is no mesh file {path}; check the path.")
-        if path.suffix.lower() not in READ:
-            raise UserError(f"{path} is not a mesh file of a known kind; use one of {', '.join(READ)}.")
-        try:
-            mesh = trimesh.load(path, force="mesh", process=False)
-            visual = mesh.visual.to_color() if mesh.visual.kind == "texture" else mesh.visual
-            rgb = np.asarray(visual.vertex_colors)[:, :3] / np.float32(255)
-        except Exception as error:  # trimesh raises whatever its many readers raise
-            raise UserError(f"Cannot read the mesh {path}: {error}.") from None
-        if len(mesh.faces) == 0 or not np.isfinite(mesh.vertices).all():
-            raise UserError(f"The mesh {path} has no triangles that can be used; choose another file.")
-        return cls(mesh.vertices.astype(np.float32), mesh.faces.astype(np.int64), rgb.astype(np.float32))
+
+def _with_vertex_colors(mesh: Any) -> Mesh:
+    """A ``trimesh.Trimesh`` whose texture, if it has one, is looked up at the vertices."""
+    visual = mesh.visual
+    if visual.kind != "texture":
+        rgb = np.asarray(visual.vertex_colors)[:, :3] / np.float32(255)
+    elif not has_picture(visual):
+        rgb = np.tile(plain_rgb(visual), (len(mesh.vertices), 1))
+    else:
+        rgb = np.asarray(visual.to_color().vertex_colors)[:, :3] / np.float32(255)
+    return Mesh(mesh.vertices.astype(np.float32), mesh.faces.astype(np.int64), rgb.astype(np.float32))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def require_file(path: Path) -> None:
     try:
         info = path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        if ADDRESS.match(str(path)):
+        if is_address(path):
             address = str(path).replace(":/", "://", 1)
             raise UserError(f"{address} is a web address; download the file and give its path.") from None
         raise UserError(f"There is no file {path}; check the path.") from None
@@ -74,6 +74,11 @@ def parse_json(text: str, path: Path) -> Any:
         raise UserError(f"{path} is not valid JSON: {error}.") from None
     except RecursionError:
         raise UserError(f"{path} is not a usable JSON file: it is nested too deeply.") from None
+
+
+def is_address(path: Path) -> bool:
+    """Whether what was given as a path is the address of a file on the web."""
+    return ADDRESS.match(str(path)) is not None
 
 
 def _too_large(path: Path, size: int) -> str:

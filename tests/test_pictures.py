@@ -253,7 +253,7 @@ def test_only_regular_files_of_bounded_size_are_read(tmp_path):
 
 
 HOSTILE = {
-    "bomb.png": lambda path: Image.new("RGB", (13_300, 13_300)).save(path),
+    "bomb.png": lambda path: Image.new("1", (13_300, 13_300)).save(path),
     "bomb.jpg": lambda path: Image.new("L", (13_300, 13_300)).save(path),
     "largest.png": lambda path: Image.new("RGBA", (7000, 7000)).save(path, compress_level=1),
     "largest.webp": lambda path: Image.new("RGBA", (7000, 7000)).save(path, method=0),

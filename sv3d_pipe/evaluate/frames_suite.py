@@ -53,7 +53,7 @@ ABOUT = {
 
 def measure(files: OrbitFiles, folder: Path, options: Options, display: Display) -> tuple[Row, np.ndarray]:
     """The scores of one orbit; the files of its mesh stay in the folder, those of the second one in ``heldout/``."""
-    truth = None if files.truth is None else upright(files.truth, options.up)
+    truth = None if files.truth is None else upright(files.truth, options.up, display.say)
     frames = files.frames()
     white, count = on_white(frames), len(frames)
     angles = orbit_azimuths(count), np.full(count, files.elevation_deg)

@@ -35,7 +35,7 @@ def measure(path: Path, folder: Path, options: Options, display: Display) -> tup
     from sv3d_pipe.orbit.paint import paint_frames, sharpen
 
     config = options.config.orbit
-    obj = place(path, options.up)
+    obj = place(path, options.up, display.say)
     camera = Angles.of(config, options.seed).cameras()[-1]
     photo = render_views(obj, camera, PHOTO_SIZE, supersample=2)[0]
     context = Context(device=options.device, seed=options.seed, open_bar=display.bar)

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from sv3d_pipe.contact_sheet import contact_sheet
-from sv3d_pipe.errors import UserError
 from sv3d_pipe.evaluate.display import Display
-from sv3d_pipe.evaluate.protocol_a import normalized
 from sv3d_pipe.evaluate.rows import pictures, score_shapes
 from sv3d_pipe.evaluate.scores import ABOUT_SHAPES, SHAPE_SCORES
 from sv3d_pipe.evaluate.tables import Table, word
 from sv3d_pipe.evaluate.truth import scaled, visible_scale
 from sv3d_pipe.files import plain, write_atomically
+from sv3d_pipe.geometry.bodies import require_body
 from sv3d_pipe.render.objects import Object, load_object
 
 
@@ -24,11 +23,14 @@ def judge_pair(truth: Path, pred: Path, seed: int, out: Path, display: Display) 
     """All shape scores of the mesh file ``pred``; writes ``mesh.json``, ``mesh.md`` and ``mesh.png`` into ``out``.
 
     Returns:
-        the JSON document: truth, pred, seed, about, scores, noise.
+        the JSON document: truth, pred, seed, about, scores, noise, warnings.
     Raises:
-        UserError: a file cannot be read or holds no triangles.
+        UserError: a file cannot be read, or holds no body.
     """
-    objects = _load(truth), _load(pred)
+    warnings: list[str] = []
+    objects = _load(truth, warnings), _load(pred, warnings)
+    for sentence in warnings:
+        display.say(f"warning: {sentence}")
     with display.showing(1):
         row = plain(score_shapes(objects[0], {"pred": objects[1]}, seed, display))
     split = {
@@ -41,6 +43,7 @@ def judge_pair(truth: Path, pred: Path, seed: int, out: Path, display: Display) 
         "about": ABOUT_SHAPES,
         "scores": split["pred"],
         "noise": split["noise"],
+        "warnings": warnings,
     }
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "mesh.json", json.dumps(document, indent=1, allow_nan=False))
@@ -58,12 +61,9 @@ def pair_table(document: dict[str, Any]) -> Table:
     return Table(f"{document['pred']} against {document['truth']}", ["", "score", "noise floor"], lines)
 
 
-def _load(path: Path) -> Object:
-    obj = load_object(path)
-    try:
-        normalized(obj)
-    except ValueError as error:
-        raise UserError(f"The mesh {path} cannot be measured: {error}.") from None
+def _load(path: Path, warnings: list[str]) -> Object:
+    obj = load_object(path, warnings.append)
+    require_body(obj.vertices, obj.faces, path)
     return obj
 
 

@@ -36,7 +36,7 @@ SIZE = 256
 
 def measure(path: Path, folder: Path, options: Options, display: Display) -> tuple[Row, np.ndarray]:
     """One object's photo, the stages' meshes and the ellipsoid, scored; the workspace stays in the folder."""
-    obj = place(path, options.up)
+    obj = place(path, options.up, display.say)
     angles = Angles.of(options.config.orbit, options.seed)
     camera = angles.cameras()[-1]
     photo = render_views(obj, camera, PHOTO_SIZE, supersample=2)[0]

@@ -30,7 +30,7 @@ SIZE = 256
 
 def measure(path: Path, folder: Path, options: Options, display: Display) -> tuple[Row, np.ndarray]:
     """All stages' meshes of one object, scored; the GLB stays in the folder."""
-    obj = place(path, options.up)
+    obj = place(path, options.up, display.say)
     angles = Angles.of(options.config.orbit, options.seed)
     views = true_views(obj, angles, options.size or SIZE)
     context = Context(device=options.device, seed=options.seed, open_bar=display.bar)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import RADIUS, Cameras, orbit
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.geometry.bodies import require_body
 from sv3d_pipe.geometry.raster import interpolate, rasterize
 from sv3d_pipe.mesh_formats import READ
 from sv3d_pipe.orbit.angles import camera_angles
@@ -80,21 +81,25 @@ def scaled(obj: Object, factor: float | Sequence[float], center: Any = 0.0) -> O
     return replace(obj, vertices=(obj.vertices * factor + np.asarray(center)).astype(np.float32))
 
 
-def place(path: Path, up: str = "y") -> Object:
+def place(path: Path, up: str = "y", warn: Callable[[str], None] | None = None) -> Object:
     """An object scaled so that orbit cameras at the default radius see all of it.
 
     The pictures are those of the unit-size object from its own :meth:`Object.camera_radius`.
 
     Args:
         up: the file's upward axis; z becomes y, and what faced -y then faces the photo's camera.
+        warn: is told what is wrong with its colors.
+    Raises:
+        UserError: it cannot be read, or is no body.
     """
-    obj = upright(path, up)
+    obj = upright(path, up, warn)
     return scaled(obj, visible_scale(obj))
 
 
-def upright(path: Path, up: str = "y") -> Object:
+def upright(path: Path, up: str = "y", warn: Callable[[str], None] | None = None) -> Object:
     """An object of longest side 1 with +y up, see :func:`place`."""
-    obj = load_object(path)
+    obj = load_object(path, warn)
+    require_body(obj.vertices, obj.faces, path)
     if up == "z":
         x, y, z = obj.vertices.T
         obj = replace(obj, vertices=np.stack([x, z, -y], -1))

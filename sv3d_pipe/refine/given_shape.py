@@ -12,7 +12,8 @@ from scipy.spatial import cKDTree
 
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.geometry.meshes import outward, same_places
+from sv3d_pipe.geometry.bodies import require_body
+from sv3d_pipe.geometry.meshes import compact, outward, same_places
 from sv3d_pipe.refine.dmtet import DeformableSolid, largest_components
 from sv3d_pipe.refine.shape_placement import (
     PlacedShape,
@@ -48,9 +49,10 @@ def load_shape(path: Path, surface: Mesh, views: Views, context: Context) -> tup
         file that points up, and the turn about it), shape_iou (of the masks) and shape_closed (whether it had
         to be closed).
     Raises:
-        UserError: the file cannot be read, the mesh agrees with the views nowhere, or it encloses nothing.
+        UserError: the file cannot be read or holds no body, the mesh agrees with the views nowhere, or it encloses nothing.
     """
-    mesh = _welded(Mesh.from_file(path))
+    mesh = _welded(Mesh.from_file(path, context.warn))
+    require_body(mesh.vertices, mesh.faces, path)
     looks = _some(views)
     with context.bar("shape", len(axis_turns()) + 1) as bar:
         best, others = _best_placement(mesh, surface, looks, lambda: bar.update(1))
@@ -105,11 +107,12 @@ def close(mesh: Mesh) -> Mesh | None:
 
 
 def _welded(mesh: Mesh) -> Mesh:
-    """Vertices at the same place made one, so that texture seams are not holes; empty faces dropped."""
+    """Vertices at the same place made one, so that texture seams are not holes; empty faces and stray vertices dropped."""
     first, index = same_places(mesh.vertices)
     faces = index[mesh.faces]
     solid = (faces != np.roll(faces, 1, 1)).all(1)
-    return Mesh(mesh.vertices[first], faces[solid].astype(np.int64), mesh.rgb[first])
+    used, faces = compact(faces[solid])
+    return Mesh(mesh.vertices[first][used], faces, mesh.rgb[first][used])
 
 
 def _some(views: Views) -> Views:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sv3d_pipe.cameras import FOV_DEG
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.extent import unit_box
 from sv3d_pipe.geometry.meshes import compact
+from sv3d_pipe.mesh_files import plain_rgb, read_meshes
 from sv3d_pipe.pictures import to_linear, to_srgb
 
 MOST_TEXELS = 16_000_000  # of an atlas made of several textures
@@ -44,25 +46,20 @@ class Object:
         return margin * self.radius / np.sin(np.radians(fov_deg) / 2)
 
 
-def load_object(path: Path) -> Object:
-    """Read a mesh file with trimesh; a mesh without texture gets its vertex or face colors.
+def load_object(path: Path, warn: Callable[[str], None] | None = None) -> Object:
+    """Read a mesh file; a mesh without texture gets its material's color, or its vertex or face colors.
 
     The object is centered on its bounding box, the longest side made 1. Several materials are joined in
     one texture; transparency and all but the base color are left out.
-    Raises UserError when the file cannot be read or holds no triangles.
-    """
-    import trimesh
 
-    try:
-        loaded = trimesh.load(path, process=False)
-        meshes = loaded.dump() if isinstance(loaded, trimesh.Scene) else [loaded]
-    except Exception as error:  # trimesh raises whatever its many readers raise
-        raise UserError(f"Cannot read the mesh {path}: {error}.") from None
-    meshes = [mesh for mesh in meshes if len(getattr(mesh, "faces", ())) > 0]
-    if not meshes:
-        raise UserError(f"The mesh {path} has no triangles.")
+    Args:
+        warn: is told what is wrong with its colors.
+    Raises:
+        UserError: the file cannot be read or holds no triangles, see :func:`sv3d_pipe.mesh_files.read_meshes`.
+    """
+    meshes = read_meshes(path, warn)
     corners = np.concatenate([mesh.vertices[mesh.faces].reshape(-1, 3) for mesh in meshes])
-    if not np.isfinite(corners).all() or np.ptp(corners, axis=0).max() == 0:
+    if np.ptp(corners, axis=0).max() == 0:
         raise UserError(f"The mesh {path} has no extent, or coordinates that are not numbers.")
     return from_trimesh(meshes[0]) if len(meshes) == 1 else _join(meshes)
 
@@ -79,27 +76,33 @@ def from_trimesh(mesh: Any) -> Object:
     return Object(vertices, np.asarray(mesh.faces, np.int64), *_surface(mesh))
 
 
-def _surface(mesh: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The texture coordinates of corners [F, 3, 2], not wrapped, and the texture [H, W, 3]."""
+def _surface(mesh: Any, known: dict[Any, np.ndarray] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The texture coordinates of corners [F, 3, 2], not wrapped, and the texture [H, W, 3].
+
+    Args:
+        known: textures of other meshes by picture and color; more are added.
+    """
     uv = getattr(mesh.visual, "uv", None)
-    image = _base_color(mesh.visual) if uv is not None else None
+    image = _base_color(mesh.visual, {} if known is None else known) if uv is not None else None
     if image is not None:
         return np.asarray(uv, np.float32)[np.asarray(mesh.faces, np.int64)], image
-    factor = _factor(mesh.visual)
-    if factor is not None:
-        return np.full((len(mesh.faces), 3, 2), 0.5, np.float32), to_srgb(factor)[None, None]
-    colors = mesh.visual.to_color() if mesh.visual.kind == "texture" else mesh.visual
-    return _palette(np.asarray(colors.face_colors)[:, :3])
+    if mesh.visual.kind == "texture":
+        return np.full((len(mesh.faces), 3, 2), 0.5, np.float32), plain_rgb(mesh.visual)[None, None]
+    return _palette(np.asarray(mesh.visual.face_colors)[:, :3])
 
 
-def _base_color(visual: Any) -> np.ndarray | None:
+def _base_color(visual: Any, known: dict[Any, np.ndarray]) -> np.ndarray | None:
     """A material's picture [H, W, 3] in [0, 1], tinted by its factor (glTF: in linear light)."""
     material = visual.material
     picture = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
     if picture is None:
         return None
-    rgb, factor = np.asarray(picture.convert("RGB"), np.float32) / 255, _factor(visual)
-    return rgb if factor is None else to_srgb(to_linear(rgb) * factor)
+    factor = _factor(visual)
+    key = (id(picture), None if factor is None else factor.tobytes())
+    if key not in known:
+        rgb = np.asarray(picture.convert("RGB"), np.float32) / 255
+        known[key] = rgb if factor is None else to_srgb(to_linear(rgb) * factor)
+    return known[key]
 
 
 def _factor(visual: Any) -> np.ndarray | None:
@@ -121,16 +124,19 @@ def _palette(face_rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _join(meshes: list[Any]) -> Object:
     """Several meshes as one, their textures below each other in an atlas."""
-    surfaces = [_unrepeated(*_surface(mesh)) for mesh in meshes]
-    keys = [(texture.shape, texture.tobytes()) for _, texture in surfaces]
+    known: dict[Any, np.ndarray] = {}
+    surfaces = [_unrepeated(*_surface(mesh, known)) for mesh in meshes]
+    distinct = {id(texture): texture for _, texture, _ in surfaces}
+    hashes = {key: hash((texture.shape, texture.tobytes())) for key, texture in distinct.items()}
+    keys = [(hashes[id(texture)], repeats) for _, texture, repeats in surfaces]
     unique = list(dict.fromkeys(keys))
-    textures = [surfaces[keys.index(key)][1] for key in unique]
+    textures = _tiled([surfaces[keys.index(key)][1:] for key in unique])
     textures = _shrunk(textures)
     width, heights = max(t.shape[1] for t in textures), [t.shape[0] for t in textures]
     atlas = np.concatenate([np.pad(t, ((0, 0), (0, width - t.shape[1]), (0, 0)), "edge") for t in textures])
     tops = np.cumsum([0, *heights])
     placed = []
-    for (uv, _), key in zip(surfaces, keys):
+    for (uv, _, _), key in zip(surfaces, keys):
         number = unique.index(key)
         height, own_width = textures[number].shape[:2]
         x = np.clip(uv[..., 0] * own_width, 0.05, own_width - 0.05)
@@ -143,20 +149,31 @@ def _join(meshes: list[Any]) -> Object:
     return Object(vertices, faces, np.concatenate(placed).astype(np.float32), atlas)
 
 
-def _unrepeated(uv: np.ndarray, texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates within [0, 1] and the texture repeated as often as one triangle runs across it."""
+def _unrepeated(uv: np.ndarray, texture: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Coordinates within [0, 1] of the texture repeated across and up as often as one triangle runs across it."""
     uv = uv - np.floor(uv.min(1, keepdims=True) + 1e-6)
     across, up = np.clip(np.ceil(uv.max((0, 1)) - 1e-3), 1, MOST_REPEATS).astype(int)
-    return uv / (across, up), np.tile(texture, (up, across, 1))
+    return uv / (across, up), texture, (int(across), int(up))
+
+
+def _tiled(textures: list[tuple[np.ndarray, tuple[int, int]]]) -> list[np.ndarray]:
+    """Textures repeated across and up; made smaller before if they would become too large together."""
+    texels = sum(t.shape[0] * t.shape[1] * across * up for t, (across, up) in textures)
+    scale = min(1.0, (MOST_TEXELS / texels) ** 0.5)
+    return [np.tile(_resized(t, scale), (up, across, 1)) for t, (across, up) in textures]
 
 
 def _shrunk(textures: list[np.ndarray]) -> list[np.ndarray]:
     """The textures, made smaller together if their atlas would be too large."""
-    import cv2
-
     texels = max(t.shape[1] for t in textures) * sum(t.shape[0] for t in textures)
     scale = min(1.0, (MOST_TEXELS / texels) ** 0.5)
+    return [_resized(texture, scale) for texture in textures]
+
+
+def _resized(texture: np.ndarray, scale: float) -> np.ndarray:
+    import cv2
+
     if scale == 1:
-        return textures
-    sizes = [[max(1, int(side * scale)) for side in texture.shape[1::-1]] for texture in textures]
-    return [cv2.resize(t, size, interpolation=cv2.INTER_AREA) for t, size in zip(textures, sizes)]
+        return texture
+    size = [max(1, int(side * scale)) for side in texture.shape[1::-1]]
+    return cv2.resize(texture, size, interpolation=cv2.INTER_AREA)

@@ -247,7 +247,8 @@ def compare(folder: Path, unpacked: Path, limit: int, size: int) -> dict[str, fl
 
 def _shared_out(work: Callable[[T], R], items: Iterable[T], workers: int) -> list[R]:
     """What work makes of the items, in their order; one worker is this very process."""
-    done = each(list(enumerate(items)), partial(_numbered, work), _give_up, [with_threads(1)] * workers)
+    places = [with_threads(1)] * workers if workers > 1 else []
+    done = each(list(enumerate(items)), partial(_numbered, work), _give_up, places)
     return [made for _, made in sorted(((number, made) for (number, _), made in done), key=itemgetter(0))]
 
 

@@ -1,5 +1,6 @@
 """What several tests need: the optional shared data set, and toy objects whose truth is known."""
 
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -41,3 +42,9 @@ def colored_cube():
     colors = np.where(positive[:, None], np.eye(3)[axis], 1 - np.eye(3)[axis])
     cube.visual = trimesh.visual.ColorVisuals(cube, face_colors=(colors * 255).astype(np.uint8))
     return from_trimesh(cube)
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """Lets the process that a batch works in know what a test has put in the place of the real stages."""
+    monkeypatch.setattr("sv3d_pipe.road.workers.SPAWN", multiprocessing.get_context("fork"))

@@ -114,7 +114,8 @@ def _render_shards(
         if not missing[path]:
             _close(path, jobs, unfinished)
     todo = [job for path, jobs in shards for job in jobs if job.index in missing[path]]
-    places = [with_threads(1)] * min(workers, len(todo))  # they share the processors already
+    count = min(workers, len(todo))
+    places = [with_threads(1)] * count if count > 1 else []  # they share the processors already
     with closing(each(todo, work, partial(_skip, unfinished, reason=KILLER), places)) as done:
         for job, _ in done:
             on_object(1)

@@ -16,10 +16,10 @@ from typing import Any, Protocol
 from sv3d_pipe.device import usable_cores, visible_cards
 from sv3d_pipe.errors import UserError, explain
 from sv3d_pipe.files import write_atomically
-from sv3d_pipe.road.report import Reporter, format_metric
+from sv3d_pipe.road.report import RemoteReporter, Reporter, Retold, format_metric
 from sv3d_pipe.road.run import Result
 from sv3d_pipe.road.sources import images_below, workspace_for
-from sv3d_pipe.road.workers import each, with_threads
+from sv3d_pipe.road.workers import each, tell, with_threads
 
 KILLER = (
     "The process that worked on it died twice, perhaps because memory ran out; close other programs or choose "
@@ -77,7 +77,8 @@ def run_batch(
 ) -> list[Item]:
     """Make a mesh of every picture below ``folder``; its path is kept below ``out``.
 
-    One after the other, here; or, where the device is "auto" and there are several CUDA cards, by one process per
+    One after the other, by a process beside this one, so that a photo that kills it (out of memory, a crash in a
+    library) ends nothing else; or, where the device is "auto" and there are several CUDA cards, by one process per
     card. After each photo ``out/batch.json`` says what became of all so far.
 
     Args:
@@ -96,7 +97,7 @@ def run_batch(
         raise UserError(
             f"There are no pictures in {folder}; it must hold PNG, JPEG, WebP, BMP, TIFF, GIF or AVIF files."
         )
-    image2mesh = make(reporter)
+    image2mesh = make(Reporter())
     image2mesh.check(until=run.get("until", "export"))
     cards = visible_cards()[: len(photos)] if image2mesh.device == "auto" else []
     items: list[Item] = []
@@ -114,18 +115,13 @@ def run_batch(
                 reporter.say(f"{out / 'batch.json'} was not written ({error.strerror}).")
             refused.add(error.strerror)
 
-    if len(cards) > 1:
-        with closing(_on_cards(cards, make, photos, folder, out, run)) as finished:
-            for number, item in enumerate(finished, 1):
+    with closing(_finished(cards, make, photos, folder, out, run, reporter)) as finished:
+        for number, item in enumerate(finished, 1):
+            if len(cards) > 1:
                 _tell(reporter, f"[{number}/{len(photos)}] {item.photo}", item)
-                keep(item)
-        return items
-    for number, photo in enumerate(photos, 1):
-        reporter.say(f"[{number}/{len(photos)}] {photo.relative_to(folder)}")
-        item = _run_one(image2mesh, folder, out, run, photo)
-        if item.error:
-            reporter.say(f"{item.photo} failed: {item.error}")
-        keep(item)
+            elif item.error:
+                reporter.say(f"{item.photo} failed: {item.error}")
+            keep(item)
     return items
 
 
@@ -137,22 +133,37 @@ def summarize(items: list[Item]) -> dict[str, Any]:
     return {"photos": len(items), **counts, "items": [item.summary() for item in items]}
 
 
-def _on_cards(
+def _finished(
     cards: list[str],
     make: Callable[[Reporter], Converter],
     photos: list[Path],
     folder: Path,
     out: Path,
     run: dict[str, Any],
+    reporter: Reporter,
 ) -> Generator[Item, None, None]:
-    """The photos as the processes, one per card, finish them; closing the generator ends the processes."""
-    threads = with_threads(max(1, usable_cores() // len(cards)))
-    places = [{"CUDA_VISIBLE_DEVICES": card} | threads for card in cards]
-    work = partial(_run_in_worker, make, folder, out, run)
-    jobs = _reserved(photos, folder, out)
-    with closing(each(jobs, work, partial(_give_up, folder), places)) as finished:
-        for _, item in finished:
-            yield item
+    """The photos as the processes finish them: one per card, or a single one, whose progress the reporter shows.
+
+    Closing the generator ends the processes.
+    """
+    alone = len(cards) < 2
+    threads = with_threads(max(1, usable_cores() // max(1, len(cards))))
+    places = [{}] if alone else [{"CUDA_VISIBLE_DEVICES": card} | threads for card in cards]
+    work = partial(_run_in_worker, make, folder, out, run, alone)
+    with Retold(reporter) as retold:
+        told = _announced(photos, folder, retold) if alone else _reserved(photos, folder, out)
+        with closing(each(told, work, partial(_give_up, folder), places, retold.hear)) as finished:
+            for _, item in finished:
+                retold.close()
+                yield item
+
+
+def _announced(photos: list[Path], folder: Path, retold: Retold) -> Iterator[Path]:
+    """The photos, each named when it is its turn."""
+    for number, photo in enumerate(photos, 1):
+        retold.close()
+        retold.reporter.say(f"[{number}/{len(photos)}] {photo.relative_to(folder)}")
+        yield photo
 
 
 def _reserved(photos: list[Path], folder: Path, out: Path) -> Iterator[Path]:
@@ -164,11 +175,17 @@ def _reserved(photos: list[Path], folder: Path, out: Path) -> Iterator[Path]:
 
 
 def _run_in_worker(
-    make: Callable[[Reporter], Converter], folder: Path, out: Path, run: dict[str, Any], photo: Path
+    make: Callable[[Reporter], Converter],
+    folder: Path,
+    out: Path,
+    run: dict[str, Any],
+    aloud: bool,
+    photo: Path,
 ) -> Item:
+    reporter = RemoteReporter(tell) if aloud else Reporter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _run_one(make(Reporter()), folder, out, run, photo)
+        return _run_one(make(reporter), folder, out, run, photo)
 
 
 def _run_one(image2mesh: Converter, folder: Path, out: Path, run: dict[str, Any], photo: Path) -> Item:

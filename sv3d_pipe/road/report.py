@@ -5,7 +5,9 @@ Everything here goes to stderr; stdout belongs to results.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -105,6 +107,84 @@ class BarReporter(LineReporter):
 
     def skip(self, record: StageRecord) -> None:
         self._progress.add_task(f"{record.stage:<8}", total=1, completed=1, metric="skipped, finished before")
+
+
+class RemoteReporter(Reporter):
+    """Hands everything on to a :class:`Retold` in another process.
+
+    Args:
+        tell: takes (what, arguments), which can be pickled.
+    """
+
+    def __init__(self, tell: Callable[[tuple[str, tuple]], None]):
+        self.tell = tell
+
+    def __enter__(self) -> RemoteReporter:
+        self.tell(("enter", ()))
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.tell(("exit", ()))
+
+    def start(self, stage: str) -> None:
+        self.tell(("start", (stage,)))
+
+    @contextmanager
+    def bar(self, title: str, total: int):
+        self.tell(("bar", (title, total)))
+        yield _RemoteBar(self.tell)
+
+    def finish(self, record: StageRecord) -> None:
+        self.tell(("finish", (record,)))
+
+    def skip(self, record: StageRecord) -> None:
+        self.tell(("skip", (record,)))
+
+    def warn(self, stage: str, sentence: str) -> None:
+        self.tell(("warn", (stage, sentence)))
+
+    def say(self, sentence: str) -> None:
+        self.tell(("say", (sentence,)))
+
+
+@dataclass(frozen=True)
+class _RemoteBar:
+    tell: Callable[[tuple[str, tuple]], None]
+
+    def update(self, advance: int = 1, metric: str | None = None) -> None:
+        self.tell(("update", (advance, metric)))
+
+
+class Retold:
+    """Tells a reporter what a :class:`RemoteReporter` was told.
+
+    A context manager around all of it, and closed after each run: the other process may have died in the middle.
+    """
+
+    def __init__(self, reporter: Reporter):
+        self.reporter, self._open = reporter, ExitStack()
+
+    def __enter__(self) -> Retold:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._open.close()
+
+    def hear(self, message: tuple[str, tuple]) -> None:
+        what, arguments = message
+        if what == "enter":
+            self._open.enter_context(self.reporter)
+        elif what == "exit":
+            self.close()
+        elif what == "bar":
+            self._bar = self._open.enter_context(self.reporter.bar(*arguments))
+        elif what == "update":
+            self._bar.update(*arguments)
+        else:
+            getattr(self.reporter, what)(*arguments)
 
 
 class _LiveBar:

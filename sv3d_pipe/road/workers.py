@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
@@ -19,12 +20,17 @@ THREADS = (
 )  # fmt: skip
 GRACE_S = 5.0  # what a process that is told to end has for it
 SPAWN = multiprocessing.get_context("spawn")
+_to_parent: Connection  # in a worker
 
 
 def each(
-    jobs: Iterable[T], work: Callable[[T], R], give_up: Callable[[T], R], places: Sequence[Mapping[str, str]]
+    jobs: Iterable[T],
+    work: Callable[[T], R],
+    give_up: Callable[[T], R],
+    places: Sequence[Mapping[str, str]],
+    hear: Callable[[Any], None] = lambda message: None,
 ) -> Generator[tuple[T, R], None, None]:
-    """The jobs and what ``work`` makes of them as they are done, in any order; fewer than two places are this process.
+    """The jobs and what ``work`` makes of them as they are done, in any order; no places are this process.
 
     Work may kill its process, or that of several jobs at once may want too much memory. The job of a process that
     died is tried once more, in a fresh process, alone and after all the others. Closing the generator ends the
@@ -35,16 +41,17 @@ def each(
         work: what it is, gives and raises must be picklable; what it raises ends everything, and is raised here.
         give_up: makes the result of a job that killed two processes.
         places: for each process, what it finds in its environment from the first import on.
+        hear: gets what the work hands to :func:`tell`.
     """
-    if len(places) < 2:
+    if not places:
         for job in jobs:
             yield job, work(job)
         return
     suspects: list[T] = []
-    yield from _together(jobs, work, places, suspects)
+    yield from _together(jobs, work, places, suspects, hear)
     for job in suspects:
         culprit: list[T] = []
-        yield from _together([job], work, places[:1], culprit)
+        yield from _together([job], work, places[:1], culprit, hear)
         if culprit:
             yield job, give_up(job)
 
@@ -54,8 +61,17 @@ def with_threads(count: int) -> dict[str, str]:
     return dict.fromkeys(THREADS, str(count))
 
 
+def tell(message: Any) -> None:
+    """Send something picklable from the work in a process to who hears it, before its result."""
+    _to_parent.send(_Told(message))
+
+
 def _together(
-    jobs: Iterable[T], work: Callable[[T], R], places: Sequence[Mapping[str, str]], died: list[T]
+    jobs: Iterable[T],
+    work: Callable[[T], R],
+    places: Sequence[Mapping[str, str]],
+    died: list[T],
+    hear: Callable[[Any], None],
 ) -> Iterator[tuple[T, R]]:
     """The jobs that processes finish, and their results; ``died`` gets those whose process died."""
     waiting = iter(jobs)
@@ -69,13 +85,16 @@ def _together(
             if not busy:
                 return
             for pipe in wait(list(busy)):
-                worker = busy.pop(pipe)
-                idle.append(worker)
-                result = worker.result()
-                if result is None:
+                worker = busy[pipe]
+                answer = worker.answer()
+                if isinstance(answer, _Told):
+                    hear(answer.message)
+                    continue
+                idle.append(busy.pop(pipe))
+                if answer is None:
                     died.append(worker.job)
                 else:
-                    yield worker.job, result[0]
+                    yield worker.job, answer[0]
     finally:
         for worker in workers:
             worker.tell_to_end()
@@ -106,18 +125,21 @@ class _Worker(Generic[T, R]):
                 self._process.start()
             theirs.close()
         self.job = job
-        with suppress(OSError):  # it died since the last job: result() will tell
+        with suppress(OSError):  # it died since the last job: answer() will tell
             self._pipe.send(job)
         return self._pipe
 
-    def result(self) -> tuple[R] | None:
-        """What the work made of the job; None if it killed the process. Raises what the work raised."""
+    def answer(self) -> tuple[R] | _Told | None:
+        """What the work made of the job, or tells; None if it killed the process. Raises what the work raised."""
         try:
-            result, error, trace = self._pipe.recv()
+            answer = self._pipe.recv()
         except (EOFError, OSError):
             self.tell_to_end()
             self.end()
             return None
+        if isinstance(answer, _Told):
+            return answer
+        result, error, trace = answer
         if error is not None:
             raise error from _InWorker(trace)
         return (result,)
@@ -134,6 +156,11 @@ class _Worker(Generic[T, R]):
             self._process.join()
             self._pipe.close()
             self._process = None
+
+
+@dataclass(frozen=True)
+class _Told:
+    message: Any
 
 
 class _InWorker(Exception):
@@ -160,6 +187,8 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 def _serve(work: Callable[[T], R], pipe: Connection, folder: str) -> None:
     """A worker's life: (result, error, traceback) for every job that comes."""
+    global _to_parent
+    _to_parent = pipe
     _obey_the_parent()
     os.chdir(folder)  # spawned processes start where the parent once started
     while True:

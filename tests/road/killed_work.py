@@ -6,6 +6,7 @@ Reads commands, one line of JSON each: the arguments of :func:`work`, ``kill_aft
 
 import functools
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ from sv3d_pipe.nerf import fit_field  # noqa: F401
 from sv3d_pipe.orbit import paint  # noqa: F401
 from sv3d_pipe.prep import frame  # noqa: F401
 from sv3d_pipe.refine import fit_mesh  # noqa: F401
-from sv3d_pipe.road import run
+from sv3d_pipe.road import run, workers
 from sv3d_pipe.road.batch import run_batch
 from sv3d_pipe.road.report import Reporter
 
@@ -68,6 +69,7 @@ def work(verb: str, source: str, out: str, side: int) -> None:
 
 def serve() -> None:
     run.Checkpoint = functools.partial(run.Checkpoint, every_s=0.1)
+    workers.SPAWN = multiprocessing.get_context("fork")  # a batch's process, too, has all this
     for line in sys.stdin:
         command = json.loads(line)
         kill_after_s, fork = command.pop("kill_after_s"), command.pop("fork")

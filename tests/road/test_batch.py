@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import signal
 
 import pytest
 from road_fakes import FakeRoad
@@ -12,8 +13,8 @@ from sv3d_pipe.cli import app
 
 
 @pytest.fixture
-def fake(monkeypatch, tmp_path):
-    """The fake road behind the command; the photo "bad" fails in it, "bug" crashes."""
+def fake(monkeypatch, tmp_path, forked):
+    """The fake road behind the command; the photo "bad" fails in it, "bug" crashes, "die" kills the process."""
     from sv3d_pipe.errors import UserError
 
     fake = FakeRoad()
@@ -25,6 +26,8 @@ def fake(monkeypatch, tmp_path):
             raise UserError(f"{road.source} is not a picture.")
         if text == "bug":
             raise ZeroDivisionError("division by zero")
+        if text == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
         return prep.work(road, context)
 
     stages = (dataclasses.replace(prep, work=work), *fake.stages[1:])
@@ -80,14 +83,40 @@ def test_pictures_can_be_left_out(fake, tmp_path):
     assert json.loads(result.stdout)["photos"] == 1 and result.stderr == ""
 
 
-def test_ctrl_c_stops_with_a_sentence_and_keeps_what_is_done(fake, tmp_path):
+def test_ctrl_c_stops_with_a_sentence_and_keeps_what_is_done(fake, tmp_path, monkeypatch):
     put(tmp_path / "in", a_png="A")
-    fake.fail["refine"] = KeyboardInterrupt()
-    result = batch("in")
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sv3d_pipe.road.workers._Worker.answer", stopped)
+        result = batch("in")
     assert result.exit_code == 130 and "run the same command again to continue" in result.stderr
-    fake.worked.clear()
     assert batch("in").exit_code == 0
-    assert fake.worked == ["refine", "export"]
+
+
+def test_a_photo_that_kills_the_interpreter_is_named_and_the_rest_is_done(fake, tmp_path):
+    put(tmp_path / "in", a_png="A", b_png="die", c_png="C", d_png="D")
+    for again in (False, True):
+        fake.worked.clear()
+        result = batch("in", "--json")
+        assert result.exit_code == 3
+        items = {item["photo"]: item for item in json.loads(result.stdout)["items"]}
+        kept = "skipped" if again else "done"
+        assert [items[f"{name}.png"]["status"] for name in "abcd"] == [kept, "failed", kept, kept]
+        assert items["b.png"]["error"].startswith("The process that worked on it died twice")
+        assert len(fake.worked) == (0 if again else 15)
+    put(tmp_path / "in", b_png="B")
+    assert batch("in").exit_code == 0
+
+
+def test_progress_is_that_of_the_stages(fake, tmp_path):
+    put(tmp_path / "in", a_png="A", b_png="bad")
+    lines = batch("in").stderr.splitlines()
+    assert lines[0] == "[1/2] a.png" and lines[1].startswith("prep: 0.")
+    assert "orbit: warning: the orbit is odd" in lines
+    assert lines.index("[2/2] b.png") + 1 == lines.index("b.png failed: in/b.png is not a picture.")
 
 
 @pytest.mark.parametrize(

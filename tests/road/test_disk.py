@@ -68,7 +68,7 @@ def test_whatever_library_writes_a_file_that_cannot_be_is_told_plainly(tmp_path,
 
 
 @pytest.fixture
-def command(monkeypatch, tmp_path):
+def command(monkeypatch, tmp_path, forked):
     """The fake road behind the command, and what calls it; ``command.fake.broken`` is hit by ``command.fake.error``."""
     fake = FakeRoad()
     fake.broken = fake.error = None

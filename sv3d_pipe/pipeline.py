@@ -159,7 +159,7 @@ def _from_views(
         Stage(
             "refine", 7, (*before, views, "nerf"), partial(_refine, views, prior), _load("Refined"), _shape_content
         ),
-        Stage("export", 5, (views, "refine"), partial(_export, views), lambda folder: folder),
+        Stage("export", 6, (views, "refine"), partial(_export, views), lambda folder: folder),
     )  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def photo_route(model: OrbitModel | None = None, reconstructor: Reconstructor | 
     return Route(
         PHOTO,
         (
-            Stage("prep", 1, (), _prep, _load("Photo"), _photo_content),
+            Stage("prep", 2, (), _prep, _load("Photo"), _photo_content),
             Stage(
                 "orbit", 8, ("prep",), partial(_orbit, model), _load("Views"), partial(_model_content, model)
             ),
@@ -183,7 +183,7 @@ def capture_route(reconstructor: Reconstructor | None = None) -> Route:
     return Route(
         CAPTURE,
         (
-            Stage("capture", 3, (), _capture, _load("Views"), _capture_content, redo),
+            Stage("capture", 4, (), _capture, _load("Views"), _capture_content, redo),
             *_from_views("capture", reconstructor),
         ),
     )

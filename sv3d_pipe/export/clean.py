@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import fast_simplification
 import numpy as np
 import trimesh
-from scipy.spatial import cKDTree
 
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.export.evidence import shown_parts
 from sv3d_pipe.export.remesh import equal_triangles
-from sv3d_pipe.export.watertight import is_solid, patch, rebuild, thin_out
-from sv3d_pipe.geometry.meshes import compact, component_labels, cone_volumes, face_areas, same_places
+from sv3d_pipe.export.simplify import drop_bad_faces, recolored, simplify, used
+from sv3d_pipe.export.watertight import is_solid, patch, rebuild
+from sv3d_pipe.geometry.meshes import component_labels, cone_volumes, face_areas, same_places
 
 SMALL_PART = 0.02  # components below this share of the whole area are debris, unless the pictures show them
 SPECK = 2e-4  # below this share they are debris in any case
@@ -74,23 +73,7 @@ def weld(mesh: Mesh) -> Mesh:
     first, index = same_places(np.round(points / step).astype(np.int64))
     count = np.bincount(index)[:, None]
     rgb = np.stack([np.bincount(index, mesh.rgb[:, c]) for c in range(3)], -1) / count
-    return _used(mesh.vertices[first], index[faces], rgb)
-
-
-def _used(vertices: np.ndarray, faces: np.ndarray, rgb: np.ndarray) -> Mesh:
-    """The mesh without vertices that no face uses."""
-    used, faces = compact(faces)
-    return Mesh(vertices[used].astype(np.float32), faces, rgb[used].astype(np.float32))
-
-
-def drop_bad_faces(mesh: Mesh) -> Mesh:
-    """Without faces that use a vertex twice and without second copies of a face."""
-    a, b, c = mesh.faces.T
-    faces = mesh.faces[(a != b) & (b != c) & (c != a)]
-    _, first = np.unique(np.sort(faces, 1), axis=0, return_index=True)
-    if len(first) == 0:
-        raise UserError("The mesh has no usable triangles; check the views it was fitted to.")
-    return _used(mesh.vertices, faces[np.sort(first)], mesh.rgb)
+    return used(mesh.vertices[first], index[faces], rgb)
 
 
 def signed_volumes(mesh: Mesh, labels: np.ndarray) -> np.ndarray:
@@ -145,7 +128,7 @@ def drop_debris(mesh: Mesh, views: Views | None = None) -> tuple[Mesh, int]:
     if views is not None and not keep.all():
         keep |= (share >= SPECK) & shown_parts(mesh, labels, views)
     keep[area.argmax()] = True
-    return _used(mesh.vertices, mesh.faces[keep[labels]], mesh.rgb), int((~keep).sum())
+    return used(mesh.vertices, mesh.faces[keep[labels]], mesh.rgb), int((~keep).sum())
 
 
 def solidify(mesh: Mesh) -> Mesh:
@@ -161,29 +144,7 @@ def solidify(mesh: Mesh) -> Mesh:
         if patched is None:
             break
         patched = orient(drop_bad_faces(patched))
-    return _recolor(drop_debris(rebuild(mesh))[0], mesh)
-
-
-def simplify(mesh: Mesh, max_faces: int) -> Mesh:
-    """Quadric edge collapse to at most ``max_faces``; a closed manifold mesh stays one.
-
-    Collapsing may pinch a closed surface open: gentler settings are tried in turn, then a coarser
-    method that never does. Colors come from the nearest old vertices.
-    """
-    if len(mesh.faces) <= max_faces:
-        return mesh
-    closed = is_solid(mesh)
-    candidates = []
-    for share, aggression in ((1.0, 7), (0.97, 5), (0.9, 3)):
-        points, faces = fast_simplification.simplify(
-            mesh.vertices, mesh.faces, target_count=int(share * max_faces), agg=aggression
-        )
-        blank = np.zeros((len(points), 3), np.float32)
-        candidate = drop_bad_faces(Mesh(points.astype(np.float32), faces.astype(np.int64), blank))
-        candidates.append(candidate)
-        if not closed or is_solid(candidate):
-            return _recolor(candidate, mesh)
-    return _recolor(thin_out(mesh, max_faces) or candidates[0], mesh)
+    return recolored(drop_debris(rebuild(mesh))[0], mesh)
 
 
 def even_out(mesh: Mesh, faces: int) -> Mesh:
@@ -194,15 +155,7 @@ def even_out(mesh: Mesh, faces: int) -> Mesh:
     even = orient(drop_bad_faces(weld(equal_triangles(mesh, faces))))
     if is_solid(mesh):
         even = solidify(even)
-    return _recolor(even, mesh)
-
-
-def _recolor(mesh: Mesh, source: Mesh) -> Mesh:
-    distance, index = cKDTree(source.vertices).query(mesh.vertices, k=min(3, len(source.vertices)))
-    weight = 1 / (distance.reshape(len(mesh.vertices), -1) + 1e-6)
-    colors = source.rgb[index.reshape(weight.shape)]  # [V, 3, 3]
-    rgb = (colors * weight[..., None]).sum(1) / weight.sum(1, keepdims=True)
-    return Mesh(mesh.vertices, mesh.faces, rgb.astype(np.float32))
+    return recolored(even, mesh)
 
 
 def subdivide(mesh: Mesh, max_faces: int) -> Mesh:

@@ -16,6 +16,7 @@ from sv3d_pipe.export.asset import Asset
 from sv3d_pipe.export.bake import Paint, bake
 from sv3d_pipe.export.clean import clean
 from sv3d_pipe.export.formats import encode, encode_png
+from sv3d_pipe.export.promises import broken_promises
 from sv3d_pipe.export.remesh import require_remesher
 from sv3d_pipe.export.textured_views import file_views
 from sv3d_pipe.export.turntable import contact_sheet, encode_mp4, render_turntable
@@ -48,7 +49,8 @@ def export_mesh(
     ``photo_coverage`` and ``seen_coverage`` (shares of the texels); ``depth``, see :class:`ExportConfig`; and
     ``transform``: world = scale * GLB + center, axis by axis.
     Raises UserError before any work for an unknown format, a library that a setting needs, or a depth for
-    views of a capture; later for a depth that a flat mesh cannot have.
+    views of a capture; later for a depth that a flat mesh cannot have. What the written files do not keep of the
+    settings is said with what was reached, see :func:`sv3d_pipe.export.promises.broken_promises`.
     """
     formats = parse_formats(config.format)
     require_libraries(config)
@@ -59,7 +61,8 @@ def export_mesh(
         context.warn(f"A glb file always has y up, as glTF requires; export.up applies only to {others}.")
     with context.bar("export", len(views.cameras) + 5) as bar:
         mesh, report = clean(mesh, config.faces, config.watertight, config.remesh, views)
-        _warn(config, report, context)
+        if report["dropped_components"]:
+            context.warn(f"Dropped {report['dropped_components']} small or hidden loose parts of the mesh.")
         bar.update(1)
         asset, paint = _paint(config, mesh, views, lambda: bar.update(1))
         bar.update(1)
@@ -70,6 +73,8 @@ def export_mesh(
         bar.update(1, f"{checks['front_psnr_db']:.1f} dB")
         if "glb" not in formats:
             del documents["mesh.glb"]
+        for sentence in broken_promises(config, asset, documents, formats):
+            context.warn(sentence)
         if config.turntable:
             documents.update(_previews(asset, views, context))
         bar.update(1)
@@ -82,13 +87,6 @@ def export_mesh(
         "transform": transform,
     }
     return dataclasses.replace(asset, documents=documents), metrics
-
-
-def _warn(config: ExportConfig, report: dict[str, Any], context: Context) -> None:
-    if report["dropped_components"]:
-        context.warn(f"Dropped {report['dropped_components']} small or hidden loose parts of the mesh.")
-    if config.watertight and not report["watertight"]:
-        context.warn("The mesh could not be closed; allow more faces with --faces.")
 
 
 def _paint(config: ExportConfig, mesh: Mesh, views: Views, on_view) -> tuple[Asset, Paint]:

@@ -6,7 +6,8 @@ from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.evaluate.truth import gray
-from sv3d_pipe.export.clean import clean, drop_bad_faces, orient, simplify, weld
+from sv3d_pipe.export.clean import clean, orient, weld
+from sv3d_pipe.export.simplify import drop_bad_faces, simplify
 from sv3d_pipe.render.draw import render_views
 
 
@@ -120,6 +121,23 @@ def test_simplified_meshes_stay_closed_and_keep_shape_and_color(body):
     assert mesh.to_trimesh().is_watertight
     assert mesh.to_trimesh().volume == pytest.approx(body.volume, rel=0.01)
     assert np.abs(mesh.rgb - np.clip(mesh.vertices - body.bounds[0], 0, 1)).max() < 0.05
+
+
+@pytest.mark.parametrize("most", [100, 1000])
+@pytest.mark.parametrize("kept", [0.7, 0.9])
+def test_ragged_surfaces_keep_the_number_of_faces_and_their_place(kept, most):
+    body = ball(subdivisions=5)
+    body.update_faces(np.random.default_rng(0).random(len(body.faces)) < kept)
+    mesh = simplify(as_mesh(body), most)
+    assert most / 3 < len(mesh.faces) <= most
+    outer = np.linalg.norm(mesh.vertices, axis=-1) / np.linalg.norm(body.vertices, axis=-1).max()
+    assert 0.6 < outer.mean() and outer.max() < 1.1
+
+
+def test_many_parts_keep_the_number_of_faces():
+    parts = [ball(0.2, (x, y, 0), subdivisions=2) for x in range(8) for y in range(5)]
+    mesh = simplify(as_mesh(trimesh.util.concatenate(parts)), 100)
+    assert 30 < len(mesh.faces) <= 100
 
 
 def test_coarse_meshes_are_subdivided_within_the_limit():

@@ -12,6 +12,7 @@ from sv3d_pipe.config import ExportConfig
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.export import export
 from sv3d_pipe.export.clean import subdivide
+from sv3d_pipe.export.promises import broken_promises
 from sv3d_pipe.export.textured_views import file_views
 from sv3d_pipe.export.turntable import N_TURNS
 from sv3d_pipe.pictures import load_png
@@ -159,3 +160,44 @@ def test_without_turntable_and_photo(cube_input):
     assert list(asset.documents) == ["mesh.obj", "mesh.mtl", "mesh.png", "mesh.glb"]
     assert metrics["front_psnr_size"] == 64
     assert metrics["photo_coverage"] == 0
+
+
+def test_what_the_files_do_not_keep_is_said_with_what_was_reached(cube_input, monkeypatch):
+    config = dataclasses.replace(
+        SMALL,
+        scale=20.0,
+        up="z",
+        depth=0.5,
+        watertight=True,
+        faces=100,
+        format="obj,ply,stl,glb",
+        turntable=False,
+    )
+    context = Context()
+    asset, metrics = export.export_mesh(config, *cube_input, context)
+    assert context.warnings == [] and metrics["faces"] <= 100
+    assert broken_promises(config, asset, asset.documents, ("obj", "ply", "stl", "glb")) == []
+    for change, words in (
+        ({"faces": 20}, "faces, more than the 20 asked for"),
+        ({"scale": 10.0}, "is 20 long instead of 10"),
+        ({"up": "y"}, "does not have +y up"),
+        ({"depth": 0.7}, "is 0.5 deep instead of 0.7"),
+    ):
+        other = dataclasses.replace(config, **change)
+        for name in ("obj", "ply", "stl"):
+            said = broken_promises(other, asset, asset.documents, (name,))
+            assert any(sentence.startswith(f"mesh.{name} ") and words in sentence for sentence in said), said
+    other = dataclasses.replace(config, texture=1024)
+    said = broken_promises(other, asset, asset.documents, ("glb", "usdz"))
+    assert said[0] == "No usdz was written."
+    assert [sentence.split(" has ")[0] for sentence in said[1:]] == [
+        "The texture in mesh.glb",
+        "The texture in mesh.png",
+    ]
+    open_ply = trimesh.load(io.BytesIO(asset.documents["mesh.ply"]), file_type="ply", process=False)
+    open_ply.update_faces(np.arange(len(open_ply.faces)) > 0)
+    said = broken_promises(config, asset, {"mesh.ply": open_ply.export(file_type="ply")}, ("ply",))
+    assert said == ["mesh.ply is not closed; allow more faces with --faces."]
+    monkeypatch.setattr(export, "broken_promises", lambda *_: ["mesh.glb has 7 faces."])
+    export.export_mesh(config, *cube_input, context)
+    assert context.warnings[-1] == "mesh.glb has 7 faces."

@@ -89,16 +89,16 @@ def _handler(hub):
 @contextmanager
 def serve(monkeypatch):
     """A running :class:`Hub` that huggingface_hub takes for the real one, without anybody's login."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
     hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
     address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
-    )
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    for module in (constants, file_download):  # hubs before 1.0 have copied the name
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)

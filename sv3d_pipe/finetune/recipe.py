@@ -83,7 +83,7 @@ class Recipe:
     sample_steps: int = option(
         0, "Sampling steps of the validation pictures; 0 is the model's own.", at_least=0
     )
-    seed: int = option(0, "Seed of weights, batches and noise.")
+    seed: int = option(0, "Seed of weights, batches and noise.", at_least=0, at_most=2**32)
 
 
 MINI = Recipe()

@@ -24,4 +24,11 @@ def lowest(requirements: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    print("\n".join(lowest(project["dependencies"] + [x for y in ("eval", "usd", "remesh", "train") for x in project["optional-dependencies"][y]])))
+    print(
+        "\n".join(
+            lowest(
+                project["dependencies"]
+                + [x for y in ("eval", "usd", "remesh", "train") for x in project["optional-dependencies"][y]]
+            )
+        )
+    )

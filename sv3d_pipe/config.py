@@ -288,11 +288,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def load_toml(path: Path) -> dict[str, Any]:
     """Dotted settings from a TOML file with one table per stage. Raises UserError if unreadable."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a file; --config takes one that `img2mesh config` printed.")
     try:
-        document = tomllib.loads(path.read_text())
+        document = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise UserError(f"Cannot read the config file {path}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise UserError(f"The config file {path} is nested too deeply.") from None
+    except ValueError as error:  # bad TOML, bad UTF-8, numbers of thousands of digits
         raise UserError(f"The config file {path} is not valid TOML: {error}.") from None
     flat = {}
     for stage, table in document.items():

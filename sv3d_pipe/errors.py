@@ -11,7 +11,7 @@ from pathlib import Path
 
 FORESEEN = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOTDIR,
-    errno.EISDIR, errno.EMFILE, errno.EIO, errno.EFBIG, errno.ELOOP,
+    errno.EISDIR, errno.EMFILE, errno.EIO, errno.EFBIG, errno.ELOOP, errno.EEXIST,
 )  # fmt: skip
 HELP = dict.fromkeys(
     (errno.ENOSPC, errno.EDQUOT),

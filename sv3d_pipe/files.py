@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import math
 import os
 import secrets
 import shutil
 from pathlib import Path
 from typing import Any
+
+from sv3d_pipe.errors import UserError
 
 
 def file_sha256(path: Path) -> str:
@@ -35,6 +38,23 @@ def write_atomically(path: Path, text: str) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+        remedy: what to do about a file that holds none, as the end of a sentence.
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise UserError(f"{path} is damaged; {remedy}.")
+    return document
 
 
 def remove(path: Path) -> None:

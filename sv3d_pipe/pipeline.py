@@ -287,7 +287,7 @@ class Image2Mesh:
 
     def check(self, start: str = "prep", until: str = "export") -> None:
         """Raise UserError now for what would otherwise fail midway: device, model, a library."""
-        from sv3d_pipe.export.export import require_libraries
+        from sv3d_pipe.export.libraries import require_libraries
         from sv3d_pipe.orbit.store.find import find_model
 
         if self.model is None and start in STAGES and until in STAGES:

@@ -36,10 +36,10 @@ def read_value(config: Any, key: str, value: Any) -> Any:
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
         # A switch that became a choice still takes what older workspaces and TOML files say.
-        if "on" in choices and str(value).lower() in ("true", "false"):
-            return "on" if str(value).lower() == "true" else "off"
+        if "on" in choices and _text(value).lower() in ("true", "false"):
+            return "on" if _text(value).lower() == "true" else "off"
         if value not in choices:
-            raise UserError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
+            raise UserError(f"{name} must be one of {', '.join(choices)}, not {_shown(value)}.")
         return value
     if kind is bool:
         return _read_bool(name, value)
@@ -56,27 +56,42 @@ def plain_type(kind: Any) -> tuple[Any, bool]:
     return kinds[0], type(None) in kinds
 
 
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else _shown(value)
+
+
+def _shown(value: Any, longest: int = 60) -> str:
+    """A value of any size as a sentence may quote it."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # more digits than Python prints
+        return "an enormous value"
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
 def _read_bool(name: str, value: Any) -> bool:
-    word = str(value).lower()
+    word = _text(value).lower()
     if word not in ("true", "1", "yes", "on", "false", "0", "no", "off"):
-        raise UserError(f"{name} must be true or false, not {value!r}.")
+        raise UserError(f"{name} must be true or false, not {_shown(value)}.")
     return word in ("true", "1", "yes", "on")
 
 
 def _read_text(name: str, value: Any, words: tuple[str, ...]) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{name} must be text that is not empty, not {value!r}.")
+        raise UserError(f"{name} must be text that is not empty, not {_shown(value)}.")
     parts = [part.strip().lower().removeprefix(".") for part in value.split(",") if part.strip()]
     unknown = [part for part in parts if words and part not in words]
     if unknown or (words and not parts):
         wrong = unknown[0] if unknown else value
-        raise UserError(f"{name} takes {', '.join(words)} (several separated by commas), not {wrong!r}.")
+        raise UserError(
+            f"{name} takes {', '.join(words)} (several separated by commas), not {_shown(wrong)}."
+        )
     return value
 
 
 def _read_numbers(name: str, value: Any, low: float | None, high: float | None) -> str:
     if not isinstance(value, str):
-        raise UserError(f"{name} must be text with numbers separated by commas, not {value!r}.")
+        raise UserError(f"{name} must be text with numbers separated by commas, not {_shown(value)}.")
     for part in value.split(",") if value.strip() else ():
         _read_number(name, part.strip(), float, low, high)
     return value.strip()
@@ -89,9 +104,9 @@ def _read_number(name: str, value: Any, kind: type, low: float | None, high: flo
             raise ValueError
     except (ValueError, TypeError, OverflowError):
         word = {int: "a whole number", float: "a number"}[kind]
-        raise UserError(f"{name} must be {word}, not {value!r}.") from None
+        raise UserError(f"{name} must be {word}, not {_shown(value)}.") from None
     if (low is not None and number < low) or (high is not None and number > high):
         limits = (("at least", low), ("at most", high))
         bounds = " and ".join(f"{word} {bound}" for word, bound in limits if bound is not None)
-        raise UserError(f"{name} must be {bounds}, not {value}.")
+        raise UserError(f"{name} must be {bounds}, not {_text(value)}.")
     return kind(number)

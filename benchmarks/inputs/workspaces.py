@@ -140,7 +140,16 @@ def cases() -> Iterator[Case]:
     )
 
     def batch(name, *more, right=None, says=""):
-        arguments = ("batch", "{here}/photos", "-o", "{here}/out", "--until", "prep", "--set", "prep.size=128")
+        arguments = (
+            "batch",
+            "{here}/photos",
+            "-o",
+            "{here}/out",
+            "--until",
+            "prep",
+            "--set",
+            "prep.size=128",
+        )
         return Case("batches", name, arguments, lambda h: _photos(h, *more), says, right)
 
     yield batch("one good photo", right=_made("good"))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sv3d_pipe.cli.signatures import MOST_SEED
+
 
 def finetune_depth(
     data: Annotated[
@@ -22,7 +24,7 @@ def finetune_depth(
     ] = None,
     steps: Annotated[int, typer.Option(help="Training steps, of 128 photos each.", min=1)] = 1500,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of weights and batches.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights and batches.", min=0, max=MOST_SEED)] = 0,
 ) -> None:
     """Train the network with which mini estimates from a photo how deep its object is, from front to back.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sv3d_pipe.cli.signatures import said_defaults, with_fields
+from sv3d_pipe.cli.signatures import MOST_SEED, said_defaults, with_fields
 from sv3d_pipe.dataset.shoot import Shoot
 
 
@@ -23,15 +23,17 @@ def render(
             help="Folder of meshes: glb, gltf, obj, ply, stl, off, dae, 3mf; with --renderer blender also fbx, blend, usd."
         ),
     ] = None,
-    procedural: Annotated[int, typer.Option(help="Also invent this many objects.", min=0)] = 0,
+    procedural: Annotated[int, typer.Option(help="Also invent this many objects.", min=0, max=MOST_SEED)] = 0,
     variants: Annotated[
         int,
         typer.Option(
             help="Render each mesh this many times, each time with other cameras, light and textures.", min=1
         ),
     ] = 1,
-    workers: Annotated[int, typer.Option(help="Number of processes; 0 is one per CPU.", min=0)] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0)] = 0,
+    workers: Annotated[
+        int, typer.Option(help="Number of processes; 0 is one per CPU.", min=0, max=MOST_SEED)
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=MOST_SEED)] = 0,
     shoot: dict[str, Any] = None,
 ) -> None:
     """Render orbits around meshes and invented objects into a data set for `img2mesh finetune`.

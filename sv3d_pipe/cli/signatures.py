@@ -17,6 +17,7 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.settings import plain_type
 
 SEED = 23
+MOST_SEED = 2**63 - 1  # what PyTorch and NumPy both take
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,11 @@ COMMON = {
     "preset": (str | None, None, _more(f"Preset to start from: {', '.join(PRESETS)}; draft if not given.")),
     "config": (Path | None, None, _more("TOML file of settings, as printed by `img2mesh config`.")),
     "set": (list[str], [], _more("Any setting; may be repeated.", metavar="STAGE.NAME=VALUE")),
-    "seed": (int | None, None, _more(f"Seed of all random numbers; {SEED} if not given.")),
+    "seed": (
+        int | None,
+        None,
+        _more(f"Seed of all random numbers; {SEED} if not given.", min=0, max=MOST_SEED),
+    ),
     "device": (str, "auto", typer.Option(help="auto, cpu, cuda, cuda:N or mps.")),
     "json": (bool, False, typer.Option("--json", help="Print a summary as JSON on stdout.")),
     "quiet": (bool, False, typer.Option("--quiet", "-q", help="Show no progress and no table.")),

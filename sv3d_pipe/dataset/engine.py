@@ -22,10 +22,11 @@ from sv3d_pipe.dataset.photograph import Job, photograph
 from sv3d_pipe.dataset.shards import read_shard, write_shard
 from sv3d_pipe.dataset.shoot import Shoot
 from sv3d_pipe.errors import UserError, one_line
-from sv3d_pipe.files import file_sha256, write_atomically
+from sv3d_pipe.files import file_sha256, read_json, write_atomically
 from sv3d_pipe.road.workers import each, with_threads
 
 KILLER = "the process that rendered it died twice, perhaps because memory ran out"
+ANEW = "delete the folder or choose another one with -o"
 FORMAT = 3  # raised when the same settings would give other shards
 
 
@@ -196,10 +197,7 @@ def _agree(data: DataSet) -> None:
             )
         write_atomically(path, json.dumps(mine, indent=1) + "\n")
         return
-    try:
-        theirs = json.loads(path.read_text())
-    except ValueError:
-        raise UserError(f"{path} is damaged; delete the folder or choose another one with -o.") from None
+    theirs = read_json(path, ANEW)
     usual = asdict(Shoot())  # what a data set was begun with that does not know of a setting
     for key, value in mine.items():
         if theirs.get(key, usual.get(key)) != value:
@@ -216,14 +214,17 @@ def _reopen(data: DataSet, unfinished: Path) -> None:
     path = data.folder / "manifest.json"
     if not path.exists():
         return
-    manifest = json.loads(path.read_text())
-    hashes = {shard["file"]: shard["sha256"] for shard in manifest["shards"]}
+    manifest, numbers = read_json(path, ANEW), {job.name: job for job in data.jobs}
+    try:
+        hashes = {shard["file"]: shard["sha256"] for shard in manifest["shards"]}
+        skipped = [(numbers[one["name"]], one["reason"].encode()) for one in manifest["skipped"]]
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} is damaged; {ANEW}.") from None
     for shard, _ in data.shards():
         if shard.exists() and file_sha256(shard) != hashes.get(shard.name):
             shard.unlink()
-    numbers = {job.name: job for job in data.jobs}
-    for skipped in manifest["skipped"]:
-        _place(_skip_path(unfinished, numbers[skipped["name"]]), skipped["reason"].encode())
+    for job, reason in skipped:
+        _place(_skip_path(unfinished, job), reason)
 
 
 def _manifest(data: DataSet, unfinished: Path) -> dict[str, Any]:

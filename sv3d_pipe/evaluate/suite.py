@@ -203,8 +203,8 @@ def resumed(out: Path, name: str, settings: Any, compute: Callable[[Path], Row],
 def _kept(file: Path, key: str) -> Row | None:
     try:
         document = json.loads(file.read_text())
-        return document["row"] if document["key"] == key else None
-    except (OSError, ValueError, KeyError):
+        return dict(document["row"]) if document["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

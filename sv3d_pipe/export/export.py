@@ -16,8 +16,8 @@ from sv3d_pipe.export.asset import Asset
 from sv3d_pipe.export.bake import Paint, bake
 from sv3d_pipe.export.clean import clean
 from sv3d_pipe.export.formats import encode, encode_png
+from sv3d_pipe.export.libraries import require_libraries
 from sv3d_pipe.export.promises import broken_promises
-from sv3d_pipe.export.remesh import require_remesher
 from sv3d_pipe.export.textured_views import file_views
 from sv3d_pipe.export.turntable import contact_sheet, encode_mp4, render_turntable
 from sv3d_pipe.export.unwrap import texels, unwrap
@@ -28,14 +28,6 @@ from sv3d_pipe.road.context import Context
 
 LARGEST_FRONT = 576  # the front view is compared at the photo's size, but not above this
 LARGEST_VIEW = 256  # the other views likewise
-
-
-def require_libraries(config: ExportConfig) -> None:
-    """Raise UserError if a library that the settings need is not installed."""
-    for name in parse_formats(config.format):
-        WRITTEN[name].require_library()
-    if config.remesh:
-        require_remesher()
 
 
 def export_mesh(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.files import write_atomically
+from sv3d_pipe.files import read_json, write_atomically
 from sv3d_pipe.settings import option
 
 
@@ -83,7 +83,7 @@ class Recipe:
     sample_steps: int = option(
         0, "Sampling steps of the validation pictures; 0 is the model's own.", at_least=0
     )
-    seed: int = option(0, "Seed of weights, batches and noise.")
+    seed: int = option(0, "Seed of weights, batches and noise.", at_least=0, at_most=2**32)
 
 
 MINI = Recipe()
@@ -116,7 +116,7 @@ def settle(recipe: Recipe, folder: Path) -> None:
         UserError: a run with another recipe is there.
     """
     path = folder / "recipe.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
+    before = read_json(path, "delete it to train with these settings") if path.exists() else {}
     now = dataclasses.asdict(recipe)
     if (folder / "training.pt").exists():
         for name in set(before) & set(now) - FREE:

@@ -72,7 +72,8 @@ def rembg_model() -> str | None:
     """The best rembg model whose weights are on this machine; None without rembg or weights."""
     if importlib.util.find_spec("rembg") is None:
         return None
-    home = Path(os.getenv("U2NET_HOME", os.path.join(os.getenv("XDG_DATA_HOME", "~"), ".u2net"))).expanduser()
+    home = os.getenv("U2NET_HOME", os.path.join(os.getenv("XDG_DATA_HOME", "~"), ".u2net"))
+    home = Path(os.path.expanduser(home))
     return next((name for name in REMBG_MODELS if (home / f"{name}.onnx").is_file()), None)
 
 

@@ -92,6 +92,8 @@ def run_batch(
     """
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; `img2mesh batch` takes a folder of pictures.")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; choose a folder with -o.")
     photos = images_below(folder, out, exclude, reporter.say)
     if not photos:
         raise UserError(

@@ -12,9 +12,15 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.files import file_sha256
 from sv3d_pipe.inputs import require_file
 from sv3d_pipe.picture_kinds import FOREIGN, SUFFIXES
-from sv3d_pipe.road.workspace import Workspace
+from sv3d_pipe.road.workspace import FOLDERS, Workspace
 
 MOST_NAMED = 5  # of the files that a folder holds in vain
+NOT_FOR_WORKSPACES = (
+    *FOLDERS.values(),
+    "run.json",
+    "batch.json",
+    "error.log",
+)  # what else lies beside or above them
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,8 @@ def workspace_for(source: Path, parent: Path, kind: SourceKind = PHOTO) -> Path:
     """
     mine, named = kind.identity(source), kind.named_after(source)
     stem, suffix = named.stem, named.suffix.lstrip(".").lower() or kind.word
-    names = [stem, f"{stem}-{suffix}"] + [f"{stem}-{suffix}-{i}" for i in range(2, 1000)]
+    first = [] if stem in NOT_FOR_WORKSPACES else [stem]
+    names = [*first, f"{stem}-{suffix}"] + [f"{stem}-{suffix}-{i}" for i in range(2, 1000)]
     for name in names:
         workspace = Workspace(parent / name)
         if is_same_source(mine, workspace.source() or workspace.reserve(mine)):

@@ -242,7 +242,8 @@ class Workspace:
         self._made |= (self.root / MADE).exists()
 
     def _unwritable(self, error: OSError) -> UserError:
-        return UserError(f"Cannot write to {self.root} ({error.strerror}); choose another folder with -o.")
+        reason = "it is a file" if self.root.is_file() else error.strerror
+        return UserError(f"Cannot write to {self.root} ({reason}); choose another folder with -o.")
 
     def _check_room(self, folder: Path) -> None:
         free = shutil.disk_usage(folder).free

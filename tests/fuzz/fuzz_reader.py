@@ -32,7 +32,9 @@ TOKENS = (
 NUMBER = re.compile(rb"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 EDITS = ("flip", "cut", "keep", "repeat", "insert", "number", "length")
 edits = st.lists(
-    st.tuples(st.sampled_from(EDITS), st.integers(0, 2**32 - 1), st.integers(0, 2**16 - 1)), min_size=1, max_size=6
+    st.tuples(st.sampled_from(EDITS), st.integers(0, 2**32 - 1), st.integers(0, 2**16 - 1)),
+    min_size=1,
+    max_size=6,
 )
 
 
@@ -55,7 +57,11 @@ def mutated(content: bytes, changes: list[tuple[str, int, int]]) -> bytes:
             content = content[: one.start()] + TOKENS[choice % len(TOKENS)] + content[one.end() :]
         elif kind == "length" and len(content) >= 4:  # four bytes that may be a size, a count or an offset
             at = place % (len(content) - 3)
-            content = content[:at] + (2**32 - 1 - choice if choice % 2 else choice).to_bytes(4, "little") + content[at + 4 :]
+            content = (
+                content[:at]
+                + (2**32 - 1 - choice if choice % 2 else choice).to_bytes(4, "little")
+                + content[at + 4 :]
+            )
     return content
 
 
@@ -126,7 +132,13 @@ def main() -> None:
     signal.signal(signal.SIGALRM, _too_slow)
     limit_memory()
     reader = READERS[options.reader]
-    fuzz(reader, options.examples, options.seconds, options.seed, lambda line: print(f"{options.reader}: {line}"))
+    fuzz(
+        reader,
+        options.examples,
+        options.seconds,
+        options.seed,
+        lambda line: print(f"{options.reader}: {line}"),
+    )
 
 
 if __name__ == "__main__":

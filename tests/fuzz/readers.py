@@ -49,7 +49,11 @@ def _pictures(folder: Path) -> Seeds:
         if mode == "I;16":
             picture = Image.fromarray(gradient[..., 0].astype(np.uint16) * 257)
         else:
-            picture = Image.fromarray(gradient).convert("RGB").convert(mode) if mode != "RGBA" else Image.fromarray(gradient)
+            picture = (
+                Image.fromarray(gradient).convert("RGB").convert(mode)
+                if mode != "RGBA"
+                else Image.fromarray(gradient)
+            )
         picture.save(folder / name)
         found.append((folder / name, (folder / name).read_bytes()))
     return found
@@ -86,7 +90,9 @@ def _meshes(folder: Path) -> Seeds:
     skin = Image.fromarray(np.linspace(0, 255, 8 * 8 * 3).reshape(8, 8, 3).astype(np.uint8))
     textured.visual = trimesh.visual.TextureVisuals(ball.vertices[:, :2] + 0.5, image=skin)
     colored = ball.copy()
-    colored.visual = trimesh.visual.ColorVisuals(ball, vertex_colors=np.full((len(ball.vertices), 4), 99, np.uint8))
+    colored.visual = trimesh.visual.ColorVisuals(
+        ball, vertex_colors=np.full((len(ball.vertices), 4), 99, np.uint8)
+    )
     found = []
     for name, mesh, kind in (("a.ply", colored, "ply"), ("b.stl", ball, "stl"), ("c.stl", ball, "stl_ascii"),
                              ("d.obj", ball, "obj"), ("e.glb", textured, "glb"), ("f.off", ball, "off")):  # fmt: skip
@@ -108,12 +114,19 @@ def _checkpoints(folder: Path) -> Seeds:
 
 
 def _records(folder: Path) -> Seeds:
-    record = StageRecord("prep", 1, "k", {}, {"size": 128}, 23, "cpu", {"torch": "2"}, 1.0, 2.0, {"a": 1}, ["w"])
-    return [(folder / "stage.json", record.text().encode()), (folder / "stage.json", sealed({"stage": "prep"}).encode())]
+    record = StageRecord(
+        "prep", 1, "k", {}, {"size": 128}, 23, "cpu", {"torch": "2"}, 1.0, 2.0, {"a": 1}, ["w"]
+    )
+    return [
+        (folder / "stage.json", record.text().encode()),
+        (folder / "stage.json", sealed({"stage": "prep"}).encode()),
+    ]
 
 
 def _weights(folder: Path) -> Seeds:
-    content = save_tensors({"a": torch.arange(8.0), "b": torch.zeros(2, 3, dtype=torch.float16)}, {"format": "pt"})
+    content = save_tensors(
+        {"a": torch.arange(8.0), "b": torch.zeros(2, 3, dtype=torch.float16)}, {"format": "pt"}
+    )
     return [(folder / "model.safetensors", content)]
 
 

@@ -33,7 +33,7 @@ LONGEST_HEADER = 100_000_000  # safetensors' own limit
 def cache_folder() -> Path:
     """``$IMG2MESH_CACHE``, else ``$XDG_CACHE_HOME/img2mesh``, else ``~/.cache/img2mesh``."""
     if own := os.environ.get("IMG2MESH_CACHE"):
-        return Path(own).expanduser().absolute()
+        return Path(os.path.expanduser(own)).absolute()
     if base := os.environ.get("XDG_CACHE_HOME"):
         return Path(base).absolute() / "img2mesh"
     return Path.home() / ".cache" / "img2mesh"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def find_model(name: str) -> Path:
     """
     if name == "mini":
         return _built_in()
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # an unknown user's ~ stays as it is
     if cache.is_model(path):
         return path
     if path.is_file():

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sv3d_pipe.errors import UserError
+from sv3d_pipe.errors import UserError, one_line
+from sv3d_pipe.inputs import read_text
 from sv3d_pipe.mesh_formats import WRITTEN
 from sv3d_pipe.settings import option, read_value
 
@@ -288,16 +289,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def load_toml(path: Path) -> dict[str, Any]:
     """Dotted settings from a TOML file with one table per stage. Raises UserError if unreadable."""
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is not a file; --config takes one that `img2mesh config` printed.")
+    if not path.exists():
+        raise UserError(f"Cannot read the config file {path}: there is no such file.")
     try:
-        document = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"Cannot read the config file {path}: {error.strerror}.") from None
-    except RecursionError:
-        raise UserError(f"The config file {path} is nested too deeply.") from None
-    except ValueError as error:  # bad TOML, bad UTF-8, numbers of thousands of digits
+        document = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"The config file {path} is not valid TOML: {error}.") from None
+    except (RecursionError, ValueError) as error:  # nested too deeply, or numbers of thousands of digits
+        raise UserError(f"The config file {path} cannot be used: {one_line(str(error), 100)}.") from None
     flat = {}
     for stage, table in document.items():
         if not isinstance(table, dict):

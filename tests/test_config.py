@@ -115,3 +115,30 @@ def test_distillation_is_for_the_last_fifth_and_by_itself_only_in_quality():
     assert len(RefineConfig(steps=4).distilled_steps) == 0
     assert Config().replace({"refine.sds": True}).refine.sds == "on"
     assert Config().replace({"refine.sds": "false"}).refine.sds == "off"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks_and_windows_line_ends_are_read(tmp_path, encoding):
+    (tmp_path / "a.toml").write_bytes("[nerf]\r\nsteps = 7\r\n".encode(encoding))
+    assert load_toml(tmp_path / "a.toml") == {"nerf.steps": 7}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[nerf]\nsteps = " + "[" * 5000,
+        "[nerf]\nsteps = " + "9" * 9999,
+        "[nerf]\nsteps = " + "[" * 50 + "]" * 50,
+        "[nerf]\nsteps = 1e999",
+        "[nerf]\nsteps = nan",
+        "[nerf]\nsteps = 1979-05-27",
+        "[nerf]\nsteps = {a = 1}",
+        "nerf = 3",
+        "[nerf.deep]\nsteps = 3",
+        "\0",
+    ],
+)
+def test_strange_toml_is_one_sentence(tmp_path, text):
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(UserError):
+        Config().replace(load_toml(tmp_path / "a.toml"))

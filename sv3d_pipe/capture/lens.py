@@ -14,6 +14,9 @@ from sv3d_pipe.errors import UserError
 
 PERSPECTIVE = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
 FISHEYE = "OPENCV_FISHEYE"
+LARGEST = 1e7  # that any field of a lens may be
+BENT, SKEWED = 1e4, 10.0  # largest coefficients k and p; those of a rational model may be in the hundreds
+FOCAL = (0.05, 1000.0)  # shortest and longest focal length, in sides of the picture
 WIDEST_TAN = 6.0  # rays further than about 80 degrees from the viewing axis are never used
 
 
@@ -121,6 +124,8 @@ def read_lens(values: dict, width: int, height: int, name: Path) -> Lens:
         UserError: no focal length, a size of another shape, or a lens that is not supported.
     """
     said_width, said_height = _number(values, "w", name) or width, _number(values, "h", name) or height
+    if min(said_width, said_height) < 1:
+        raise UserError(f"w and h of {name} must be at least 1, not {said_width:g} and {said_height:g}.")
     x, y = width / said_width, height / said_height
     if abs(x / y - 1) > 0.02:
         raise UserError(
@@ -135,6 +140,8 @@ def read_lens(values: dict, width: int, height: int, name: Path) -> Lens:
             "(in radians)."
         )
     cx, cy = _number(values, "cx", name), _number(values, "cy", name)
+    if abs(cx or 0) > 10 * said_width or abs(cy or 0) > 10 * said_height:
+        raise UserError(f"cx and cy of {name} lie far outside of the picture; they must be in pixels.")
     distortion, fisheye = _distortion(values, name)
     lens = Lens(
         said_width, said_height, fl_x or fl_y, fl_y or fl_x,
@@ -157,12 +164,16 @@ def _focal(values: dict, axis: str, side: float, name: Path) -> float | None:
         focal = 0.5 * side / math.tan(angle / 2)
     if focal <= 0:
         raise UserError(f"fl_{axis} of {name} must be above 0, not {focal:g}.")
+    if not FOCAL[0] <= focal / side <= FOCAL[1]:
+        raise UserError(
+            f"fl_{axis} of {name} is {focal:g} pixels in a picture of {side:g}, which no lens has; it must be in pixels."
+        )
     return focal
 
 
 def _distortion(values: dict, name: Path) -> tuple[tuple[float, ...], bool]:
     """OpenCV's coefficients, and whether they are a fisheye's."""
-    model = str(values.get("camera_model", "OPENCV")).upper()
+    model = str(values.get("camera_model") or "OPENCV").upper()
     fisheye = model == FISHEYE or bool(values.get("is_fisheye"))
     if not fisheye and model not in PERSPECTIVE:
         raise UserError(
@@ -170,6 +181,10 @@ def _distortion(values: dict, name: Path) -> tuple[tuple[float, ...], bool]:
         )
     wanted = ("k1", "k2", "k3", "k4") if fisheye else ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
     found = tuple(_number(values, key, name) or 0.0 for key in wanted)
+    if any(abs(value) > (BENT if key[0] == "k" else SKEWED) for key, value in zip(wanted, found)):
+        raise UserError(
+            f"The distortion of {name} is so large that its picture could not be used; correct it."
+        )
     if not fisheye and model != "FULL_OPENCV" and any(found[5:]):
         raise UserError(
             f"k4, k5 and k6 of {name} are supported only with camera_model FULL_OPENCV or a fisheye; undistort "
@@ -182,6 +197,6 @@ def _number(values: dict, key: str, name: Path) -> float | None:
     value = values.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise UserError(f"{key} of {name} must be a number, not {value!r}.")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
+        raise UserError(f"{key} of {name} must be a number of at most {LARGEST:g}, not {str(value)[:40]}.")
     return float(value)

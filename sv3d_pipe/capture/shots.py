@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from sv3d_pipe.capture.lens import Lens, read_lens
+from sv3d_pipe.capture.lens import LARGEST, Lens, read_lens
 from sv3d_pipe.capture.transforms import FEWEST, MOST, Frame
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.pictures import read_image, resize_rgba
@@ -86,10 +87,10 @@ def read_shots(frames: list[Frame], matte: str, context: Context) -> list[Shot]:
     """
     frames = _thinned(frames, context)
     budget = MOST_PIXELS // len(frames)
-    shots, failed = [], []
+    shots, failed, animated = [], [], []
     with context.bar("reading", len(frames)) as bar:
         for frame in frames:
-            shot = _read_shot(frame, matte, budget)
+            shot = _read_shot(frame, matte, budget, animated.append)
             if shot is None or not shot.plain:
                 failed.append(frame.image.name)
             else:
@@ -103,6 +104,9 @@ def read_shots(frames: list[Frame], matte: str, context: Context) -> list[Shot]:
     if len(shots) < FEWEST:
         raise UserError(f"Only {len(shots)} pictures show an object; at least {FEWEST} are needed.")
     _check_masks(shots)
+    if animated:
+        more = f" So do {len(animated) - 1} other pictures." if len(animated) > 1 else ""
+        context.warn(animated[0] + more)
     _warn(shots, failed, context)
     return shots
 
@@ -160,9 +164,13 @@ def _is_inverted(mask: np.ndarray) -> bool:
     return bool(border.mean() > INVERTED[0] and middle.mean() < INVERTED[1] and not _is_full(mask))
 
 
-def _read_shot(frame: Frame, matte: str, budget: int) -> Shot | None:
-    """A frame's cut-out of at most ``budget`` pixels; None if a matte finds no object."""
-    image, (width, height) = _read_picture(frame.image)
+def _read_shot(frame: Frame, matte: str, budget: int, warn: Callable[[str], None]) -> Shot | None:
+    """A frame's cut-out of at most ``budget`` pixels; None if a matte finds no object.
+
+    Args:
+        warn: is told of pictures with several frames.
+    """
+    image, (width, height) = _read_picture(frame, warn)
     lens = read_lens(frame.optics, width, height, frame.image).scaled(image.shape[1], image.shape[0])
     plain, on_white = True, None
     if image.shape[-1] == 4 and float((image[..., 3] > 0.5).mean()) <= 1 - MIN_TRANSPARENT:
@@ -210,20 +218,34 @@ def _crop(frame: Frame, lens: Lens, rgba: np.ndarray, source: str, plain: bool, 
     return Shot(frame.image.name, frame.c2w, lens, stored, left, top, cut, source, plain)
 
 
-def _read_picture(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+def _read_picture(frame: Frame, warn: Callable[[str], None]) -> tuple[np.ndarray, tuple[int, int]]:
     """[H, W, 3 or 4] float32, shrunk to LONGEST, and the file's width and height.
 
-    EXIF rotation is not applied: the intrinsics belong to the pixels as they are stored.
+    EXIF rotation is not applied, since the intrinsics belong to the pixels as they are stored; unless their w and h
+    are those of the turned picture.
     """
-    image, size = read_image(path, LONGEST, upright=False)
+    image, size = read_image(frame.image, LONGEST, upright=False, warn=warn)
+    if _is_on_its_side(frame.optics, size):
+        image, size = read_image(frame.image, LONGEST)
     if image.shape[-1] == 4 and (image[..., 3] > 1 - 0.5 / 255).all():
         image = np.ascontiguousarray(image[..., :3])
     return image, size
 
 
+def _is_on_its_side(optics: dict[str, Any], size: tuple[int, int]) -> bool:
+    """Whether the fields w and h fit a picture of this width and height only when it is turned by 90 degrees."""
+    width, height = (optics.get(name) for name in ("w", "h"))
+    if not all(isinstance(side, (int, float)) and 0 < side <= LARGEST for side in (width, height)):
+        return False
+    aspect, said = size[0] / size[1], width / height
+    return abs(aspect / said - 1) > 0.02 and abs(aspect * said - 1) <= 0.02
+
+
 def _read_mask(frame: Frame, image: np.ndarray, aspect: float) -> np.ndarray:
     """[H, W] float32 in [0, 1] at the picture's size; masks of 0 and 1 instead of 0 and 255 are understood."""
     picture, (width, height) = read_image(frame.mask, LONGEST, upright=False)
+    if abs(width / height / aspect - 1) > 0.02:
+        picture, (width, height) = read_image(frame.mask, LONGEST)
     if abs(width / height / aspect - 1) > 0.02:
         raise UserError(
             f"The mask {frame.mask} and its picture {frame.image.name} differ in aspect ratio; resize the mask."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,13 @@ import numpy as np
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.files import file_sha256
+from sv3d_pipe.inputs import read_json, require_file
 from sv3d_pipe.road.sources import SourceKind
 
 FILES = ("transforms.json", "transforms_train.json")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".PNG", ".JPG", ".JPEG")  # tried for a file_path without one
 FEWEST, MOST = 3, 300
+FARTHEST = 1e9  # units of the capture; cameras further away are none
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,7 @@ CAPTURE = SourceKind("capture", capture_sha256, capture_folder)
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(file.read_text())
-    except OSError as error:
-        raise UserError(f"Cannot read {file}: {error.strerror}.") from None
-    except ValueError as error:
-        raise UserError(f"{file} is not valid JSON: {error}.") from None
+    document = read_json(file)
     if not isinstance(document, dict):
         raise UserError(f"{file} is not a transforms.json: it holds no JSON object.")
     return document
@@ -120,9 +116,15 @@ def _find(file: Path, entry: dict, key: str, missing: list[Path]) -> Path:
     if not isinstance(name, str) or not name:
         raise UserError(f"A frame of {file} has no {key}.")
     named = file.parent / name.replace("\\", "/")
-    for path in (named, *(named.with_name(named.name + suffix) for suffix in SUFFIXES)):
-        if path.is_file():
-            return path
+    try:
+        for path in (named, *(named.with_name(named.name + suffix) for suffix in SUFFIXES)):
+            if path.is_file():
+                require_file(path)
+                return path
+        if named.exists() and not named.is_dir():
+            require_file(named)
+    except (OSError, ValueError):  # a name that no file can have
+        pass
     missing.append(named)
     return named
 
@@ -132,10 +134,14 @@ def _pose(file: Path, entry: dict) -> np.ndarray:
     name = entry.get("file_path")
     try:
         matrix = np.array(entry["transform_matrix"], np.float64)
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, ArithmeticError, RecursionError):
         matrix = np.zeros(0)
     if matrix.shape not in ((4, 4), (3, 4)) or not np.isfinite(matrix).all():
         raise UserError(f"transform_matrix of {name} in {file} must be 4 x 4 numbers.")
+    if np.abs(matrix).max() > FARTHEST:
+        raise UserError(
+            f"transform_matrix of {name} in {file} holds numbers above {FARTHEST:g}; check its units."
+        )
     c2w = np.eye(4)
     c2w[:3] = matrix[:3]
     axes = c2w[:3, :3]

@@ -12,6 +12,7 @@ import typer
 from sv3d_pipe.cli.guard import WRONG_USE, at_work
 from sv3d_pipe.cli.signatures import SEED, Choices, with_settings
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.inputs import require_file
 from sv3d_pipe.road.workspace import Workspace
 
 SOME_FAILED = 3
@@ -129,6 +130,5 @@ def _one_photo(paths: list[Path]) -> Path:
         if is_capture(path):
             raise UserError(f"{path} is a capture, not a photo; use `img2mesh nerf {path} --until export`.")
         raise UserError(f"{path} is a folder; for all photos in it, use `img2mesh batch {path} -o out`.")
-    if not path.exists():
-        raise UserError(f"There is no file {path}; check the path.")
+    require_file(path)
     return path

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import imageio.v2 as imageio
 import numpy as np
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageSequence
 
 from sv3d_pipe.config import ASSUMED_ELEVATION_DEG
+from sv3d_pipe.deep_pictures import scaled_size
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.evaluate.truth import chosen, names_of
-from sv3d_pipe.files import file_sha256
+from sv3d_pipe.inputs import read_json, require_file
 from sv3d_pipe.mesh_formats import READ
 from sv3d_pipe.pictures import read_image
+from sv3d_pipe.road.sources import content_sha256
 
 FILMS = (".mp4", ".gif")
 FEWEST = 9  # frames: four to predict, as many between them, and the photo's
 LARGEST = 1024  # side of a frame that is not shrunk
+MOST_PIXELS = 32_000_000  # of all frames of an orbit, after that
 STEEPEST_DEG = 80.0
 
 
@@ -41,8 +45,8 @@ class OrbitFiles:
     def content(self) -> list[Any]:
         """What scores depend on: hashes of the files, in order, and the elevation."""
         files = _pictures(self.path) if self.path.is_dir() else [self.path]
-        truth = None if self.truth is None else file_sha256(self.truth)
-        return [[file_sha256(file) for file in files], self.elevation_deg, truth]
+        truth = None if self.truth is None else content_sha256(self.truth)
+        return [[content_sha256(file) for file in files], self.elevation_deg, truth]
 
     def frames(self) -> np.ndarray:
         """[N, S, S, 4] float32, straight alpha; alpha is 1 everywhere in frames on white.
@@ -58,18 +62,42 @@ class OrbitFiles:
         return np.stack(frames)
 
     def _read(self) -> list[np.ndarray]:
+        """All frames. Raises UserError if they are too large together."""
+        frames, pixels = [], 0
+        for frame in self._pictures():
+            frames.append(frame)
+            pixels += frame.shape[0] * frame.shape[1]
+            if pixels > MOST_PIXELS:
+                raise UserError(
+                    f"The frames of {self.path} have more than {MOST_PIXELS:,} pixels together; shrink them."
+                )
+        return frames
+
+    def _pictures(self) -> Iterator[np.ndarray]:
+        """The frames one by one, [H, W, 3 or 4] float32, at most LARGEST pixels wide and high."""
         if self.path.is_dir():
-            return [read_image(file, LARGEST)[0] for file in _pictures(self.path)]
+            yield from (read_image(file, LARGEST)[0] for file in _pictures(self.path))
+            return
+        require_file(self.path)
         try:
             if self.path.suffix.lower() == ".gif":
-                with Image.open(self.path) as film:
-                    frames = [np.asarray(frame.convert("RGBA")) for frame in ImageSequence.Iterator(film)]
+                with Image.open(self.path, formats=("GIF",)) as film:
+                    for frame in ImageSequence.Iterator(film):
+                        yield _small(np.asarray(frame.convert("RGBA")))
             else:
                 with imageio.get_reader(self.path) as film:
-                    frames = [np.asarray(frame) for frame in film]
-        except (OSError, ValueError, RuntimeError, UnidentifiedImageError) as error:
+                    for frame in film:
+                        yield _small(np.asarray(frame))
+        except (OSError, ValueError, RuntimeError, IndexError, Image.DecompressionBombError) as error:
             raise UserError(f"Cannot read the frames of {self.path} ({type(error).__name__}).") from None
-        return [frame / np.float32(255) for frame in frames]
+
+
+def _small(frame: np.ndarray) -> np.ndarray:
+    """A frame [H, W, 3 or 4] uint8 as float32 in [0, 1], shrunk to LARGEST."""
+    size = scaled_size(frame.shape[1], frame.shape[0], LARGEST)
+    if size != frame.shape[1::-1]:
+        frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    return frame / np.float32(255)
 
 
 def _with_alpha(frame: np.ndarray) -> np.ndarray:
@@ -137,8 +165,8 @@ def _is_orbit(folder: Path) -> bool:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text())
-    except (OSError, ValueError):
+        document = read_json(path)
+    except UserError:
         document = None
     if not isinstance(document, dict):
         raise UserError(f'{path} must be a JSON object of elevations, such as {{"name": 5}}.')

@@ -34,10 +34,11 @@ from sv3d_pipe.evaluate.tables import (
     word,
     worst_first,
 )
-from sv3d_pipe.files import file_sha256, plain, write_atomically
+from sv3d_pipe.files import plain, write_atomically
 from sv3d_pipe.pictures import load_png, save_png
 from sv3d_pipe.pipeline import PHOTO_ROUTE
 from sv3d_pipe.road.records import versions
+from sv3d_pipe.road.sources import content_sha256
 
 VERSION = 1  # of the measurements: raise it when the same meshes get other numbers
 N_WORST = 10
@@ -95,7 +96,7 @@ class Suite:
     heading: str
     fixed: dict[str, Any] = field(default_factory=dict)
     breakdowns: Callable[[list[Row]], list[Table]] = lambda rows: []
-    content: Callable[[Any], Any] = file_sha256
+    content: Callable[[Any], Any] = content_sha256
     about: dict[str, str] = field(default_factory=dict)
 
     def settings(self, options: Options) -> dict[str, Any]:

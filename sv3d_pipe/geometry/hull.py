@@ -93,6 +93,7 @@ def _pixel_reach(camera: Cameras, size: int, reach: float) -> int:
 
 def dilated(mask: np.ndarray, pixels: int) -> np.ndarray:
     """A mask [S, S] bool grown by a disc of that radius."""
+    pixels = min(pixels, 2 * max(mask.shape))  # a camera inside a cell would grow it without end
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1, 2 * pixels + 1))
     return cv2.dilate(mask.astype(np.uint8), kernel).astype(bool)
 

@@ -65,6 +65,11 @@ def test_a_resized_picture_has_a_resized_lens():
     np.testing.assert_allclose(half.project(ray)[0], PINHOLE.project(ray)[0] / 2)
 
 
+def test_a_model_that_is_null_is_the_usual_one():
+    lens = read_lens({"fl_x": 70, "k1": 0.1, "camera_model": None}, 200, 100, NAME)
+    assert lens == read_lens({"fl_x": 70, "k1": 0.1}, 200, 100, NAME)
+
+
 def test_angles_and_defaults():
     lens = read_lens({"camera_angle_x": np.pi / 2}, 200, 100, NAME)
     assert (lens.fl_x, lens.fl_y, lens.cx, lens.cy) == pytest.approx((100, 100, 100, 50))
@@ -86,6 +91,14 @@ def test_intrinsics_of_a_larger_picture_are_scaled():
         ({"w": 200, "h": 100}, "no focal length"),
         ({"fl_x": 0}, "must be above 0"),
         ({"fl_x": float("nan")}, "must be a number"),
+        ({"fl_x": 10**400}, "must be a number"),
+        ({"fl_x": 1e-300}, "which no lens has"),
+        ({"fl_x": 1e6}, "which no lens has"),
+        ({"fl_x": 70, "w": -3, "h": 2}, "must be at least 1"),
+        ({"fl_x": 70, "w": 1e300, "h": 1e300}, "must be a number of at most"),
+        ({"fl_x": 70, "cx": 1e6}, "far outside of the picture"),
+        ({"fl_x": 70, "k1": 1e6}, "distortion of .* is so large"),
+        ({"fl_x": 70, "p1": 1e3}, "distortion of .* is so large"),
         ({"fl_x": "70"}, "must be a number"),
         ({"camera_angle_x": 50.0}, "between 0 and pi radians"),
         ({"fl_x": 70, "w": 100, "h": 100}, "correct w and h"),

@@ -148,3 +148,38 @@ def test_masks_of_sixteen_bits_and_turned_pictures_are_read_as_they_are_stored(t
     views, metrics = import_capture(edit(folder, deep_mask), "auto", Context())
     assert metrics["masks"] == {"mask": COUNT}
     np.testing.assert_array_equal(views.rgba, want.rgba)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_pictures_stored_on_their_side_are_turned_where_w_and_h_are_those_of_the_turned_one(
+    toy, tmp_path, masked
+):
+    _, pictures, matrices = toy
+    folder = write(tmp_path, pictures, matrices, OPTICS.fields())
+    want, _ = import_capture(folder, "auto", Context())
+    turned = Image.Exif()
+    turned[0x0112] = 6  # shown a quarter turn clockwise of what is stored
+
+    def lay_down(index, frame):
+        path = folder / frame["file_path"]
+        stored = np.rot90(np.asarray(Image.open(path)))
+        if masked:
+            frame["mask_path"] = f"images/mask{index}.png"
+            Image.fromarray(stored[..., 3]).save(folder / frame["mask_path"], exif=turned)
+            stored = stored[..., :3]
+        Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=turned)
+
+    views, _ = import_capture(edit(folder, lay_down), "auto", Context())
+    np.testing.assert_allclose(views.rgba, want.rgba, atol=1e-6)
+
+
+def test_pictures_with_several_frames_are_said_once(toy, tmp_path):
+    _, pictures, matrices = toy
+    folder = write(tmp_path, pictures, matrices, OPTICS.fields())
+    for path in sorted((folder / "images").iterdir()):
+        image = Image.open(path)
+        image.save(path, save_all=True, append_images=[image.transpose(Image.Transpose.ROTATE_180)])
+    context = Context()
+    import_capture(folder, "auto", context)
+    assert len(context.warnings) == 1
+    assert "0000.png holds 2 frames or pages; only the first is used. So do 9 other" in context.warnings[0]

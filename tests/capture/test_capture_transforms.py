@@ -1,6 +1,7 @@
 """Reading transforms.json: the forms in which it occurs, and what is said of wrong ones."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -90,21 +91,43 @@ SHEARED = np.eye(4) + np.diag([0.3, 0, 0], 1)
         ([{"file_path": "0.png"}] * 3, "must be 4 x 4 numbers"),
         ([frame(matrix=[[1, 2]])] * 3, "must be 4 x 4 numbers"),
         ([frame(matrix=POSE * np.nan)] * 3, "must be 4 x 4 numbers"),
+        ([frame() | {"transform_matrix": [[10**400] * 4] * 4}] * 3, "must be 4 x 4 numbers"),
+        ([frame() | {"transform_matrix": [[[[[]]]]]}] * 3, "must be 4 x 4 numbers"),
+        ([frame(matrix=POSE + np.diag([1e12], 3))] * 3, "holds numbers above 1e[+]09; check its units"),
+        ([frame("x" * 9999)] * 3, "3 files named in .* are missing"),
+        ([frame("a\0b")] * 3, "3 files named in .* are missing"),
+        ([frame("pipe.png")] * 3, "pipe.png is a device, pipe or socket"),
         ([frame(matrix=MIRRORED)] * 3, "not a camera-to-world matrix"),
         ([frame(matrix=SHEARED)] * 3, "not a camera-to-world matrix"),
         ([frame(matrix=np.zeros((4, 4)))] * 3, "not a camera-to-world matrix"),
     ],
 )
-def test_wrong_transforms_are_one_sentence(capture, frames, sentence):
+def test_wrong_transforms_are_one_sentence(capture, tmp_path, frames, sentence):
+    os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(UserError, match=sentence):
         read_frames(capture(frames))
 
 
-@pytest.mark.parametrize(("text", "sentence"), [("{", "not valid JSON"), ("[]", "holds no JSON object")])
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "holds no JSON object"),
+        ("[" * 100_000, "nested too deeply"),
+        ("[" + "[]," * 3_000_000 + "[]]", "holds more than 3,000,000 values"),
+    ],
+)
 def test_other_files_are_refused(tmp_path, text, sentence):
     (tmp_path / "transforms.json").write_text(text)
     with pytest.raises(UserError, match=sentence):
         read_frames(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks_and_windows_line_ends_are_read(capture, tmp_path, encoding):
+    path = capture() / "transforms.json"
+    path.write_bytes(path.read_text().replace(",", ",\r\n").encode(encoding))
+    assert [f.image.name for f in read_frames(tmp_path)] == ["0.png", "1.png", "2.png"]
 
 
 def test_a_folder_without_transforms_and_a_missing_one(tmp_path):

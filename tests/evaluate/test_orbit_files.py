@@ -1,6 +1,7 @@
 """Painted orbits as files: what is read, from which elevation, with which truth; and what is refused."""
 
 import json
+import os
 
 import imageio.v2 as imageio
 import numpy as np
@@ -121,3 +122,16 @@ def test_frames_that_are_no_orbit_are_refused(folder):
     for name, words in (("pngs", "square"), ("film", "Cannot read"), ("gif", "has 5 frames")):
         with pytest.raises(UserError, match=words):
             found[name].frames()
+
+
+def test_films_without_end_and_pipes_are_refused(folder, monkeypatch):
+    monkeypatch.setattr("sv3d_pipe.evaluate.orbit_files.MOST_PIXELS", COUNT * SIZE**2 - 1)
+    found = find_orbits(folder)
+    for orbit in found.values():
+        with pytest.raises(UserError, match="pixels together; shrink them"):
+            orbit.frames()
+    (folder / "film.mp4").unlink()
+    os.mkfifo(folder / "film.mp4")
+    for read in (found["film"].frames, found["film"].content):
+        with pytest.raises(UserError, match="film.mp4 is a device, pipe or socket"):
+            read()

@@ -10,10 +10,11 @@ from safetensors.torch import load_file, save_file
 from sv3d_tiny import HEADS, load, numbers, weights
 
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.orbit.store.cache import safetensors_header
 from sv3d_pipe.orbit.sv3d.convert import conversion as convert_module
 from sv3d_pipe.orbit.sv3d.convert import to_file, to_folder
-from sv3d_pipe.orbit.sv3d.convert.checkpoint import SvdAsSv3d
-from sv3d_pipe.orbit.sv3d.convert.layout import UNET, UNUSED, unet_config
+from sv3d_pipe.orbit.sv3d.convert.checkpoint import SvdAsSv3d, folder_checkpoint
+from sv3d_pipe.orbit.sv3d.convert.layout import CLIP, DECODER, ENCODER, UNET, UNUSED, unet_config
 from sv3d_pipe.orbit.sv3d.photo_input import sinusoid
 
 
@@ -307,3 +308,47 @@ def test_all_tensors_of_the_released_files_are_accounted_for(shared_dir, model):
 def test_sources_keep_safetensors_metadata_out_of_the_way(state, tmp_path):
     save_file(state, tmp_path / "model.safetensors", {"format": "pt", "anything": "else"})
     assert to_folder(tmp_path / "model.safetensors", tmp_path / "out", heads=HEADS) == "sv3d-p"
+
+
+SIZED = (
+    f"{UNET}input_blocks.0.0.weight", f"{UNET}label_emb.0.0.weight", f"{UNET}out.2.weight", f"{CLIP}conv1.weight",
+    f"{CLIP}positional_embedding", f"{CLIP}proj", f"{DECODER}conv_in.weight",
+    f"{ENCODER}encoder.down.0.block.0.conv1.weight", f"{UNET}input_blocks.1.0.out_layers.0.weight",
+    f"{UNET}middle_block.1.transformer_blocks.0.attn2.to_k.weight",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (0, 0), (0, 0, 0, 0), (7, 5, 3, 2, 1)])
+def test_tensors_of_strange_shapes_are_one_sentence(state, tmp_path, shape):
+    for number, key in enumerate(SIZED):
+        assert key in state
+        path = tmp_path / f"{number}.safetensors"
+        save_file(state | {key: torch.zeros(shape)}, path)
+        with pytest.raises(UserError):
+            to_folder(path, tmp_path / f"out{number}", heads=HEADS)
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    "index",
+    ["[]", "{", "{}", '{"weight_map": 3}', '{"weight_map": {"a": "../b"}}', '{"weight_map": {"a": []}}'],
+)
+def test_strange_indexes_are_one_sentence(tmp_path, index):
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(UserError):
+        folder_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": 3}, {"a": {"dtype": "F32", "shape": 3}}, {"a": {"dtype": "F32", "shape": ["x"]}},
+        {"a": {"dtype": [], "shape": []}}, {"a": {"dtype": "F32", "shape": [-1]}}, [1], {"a": {"dtype": "F32"}},
+    ],
+)  # fmt: skip
+def test_strange_headers_hold_no_tensors(tmp_path, header):
+    text = json.dumps(header).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    assert safetensors_header(tmp_path / "a.safetensors") == {}
+    with pytest.raises(UserError):
+        to_folder(tmp_path / "a.safetensors", tmp_path / "out")

@@ -201,9 +201,17 @@ def safetensors_header(path: Path) -> dict[str, dict[str, Any]]:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length)) if length <= LONGEST_HEADER else {}
-        return {name: entry for name, entry in header.items() if {"dtype", "shape"} <= set(entry)}
-    except (OSError, ValueError, AttributeError, TypeError, struct.error):
+        return {name: entry for name, entry in header.items() if _is_tensor(entry)}
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError, struct.error):
         return {}
+
+
+def _is_tensor(entry: Any) -> bool:
+    """Whether an entry of a safetensors header describes a tensor: a type and a list of sizes."""
+    if not (isinstance(entry, dict) and isinstance(entry.get("dtype"), str)):
+        return False
+    shape = entry.get("shape")
+    return isinstance(shape, list) and all(isinstance(size, int) and 0 <= size < 2**48 for size in shape)
 
 
 def folder_bytes(folder: Path) -> int:

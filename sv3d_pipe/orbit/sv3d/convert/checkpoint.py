@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Protocol
 
@@ -10,7 +9,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.orbit.sv3d.convert.layout import DECODER, ENCODER, NUMBER_WIDTH, P_WIDTH, SVD_ENCODER, UNET
+from sv3d_pipe.inputs import read_json
+from sv3d_pipe.orbit.sv3d.convert.layout import (
+    DECODER,
+    ENCODER,
+    NUMBER_WIDTH,
+    P_WIDTH,
+    STRANGE,
+    SVD_ENCODER,
+    UNET,
+)
 from sv3d_pipe.orbit.sv3d.photo_input import sinusoid
 
 REOPEN_BYTES = 2**29  # pages of a mapped file count as memory until it is closed
@@ -70,7 +78,11 @@ def folder_checkpoint(folder: Path) -> OriginalFile:
     """The weights of one module of a diffusers folder: a single file or the shards of an index."""
     indexes = sorted(folder.glob("*.safetensors.index.json"))
     if indexes:
-        names = set(json.loads(indexes[0].read_text())["weight_map"].values())
+        index = read_json(indexes[0])
+        parts = index.get("weight_map") if isinstance(index, dict) else None
+        names = set(map(str, parts.values())) if isinstance(parts, dict) else {""}
+        if any(Path(name).name != name or not name for name in names):
+            raise UserError(f"{indexes[0]} does not name the parts of the model beside it; get it again.")
         return OriginalFile(*(folder / name for name in sorted(names)))
     files = sorted(folder.glob("*.safetensors"))
     if len(files) != 1:
@@ -96,7 +108,10 @@ class SvdAsSv3d:
         self.head = f"{UNET}label_emb.0.0."
         self._there = {self._renamed(key): key for key in source.shapes if self._renamed(key)}
         self.shapes = {ours: source.shapes[key] for ours, key in self._there.items()}
-        self.shapes[f"{self.head}weight"] = (self.shapes[f"{self.head}weight"][0], self.width)
+        head = self.shapes.get(f"{self.head}weight", ())
+        if len(head) != 2:
+            raise UserError(STRANGE)
+        self.shapes[f"{self.head}weight"] = (head[0], self.width)
 
     @staticmethod
     def _renamed(key: str) -> str | None:

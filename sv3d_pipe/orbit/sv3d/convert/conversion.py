@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.orbit.sv3d.convert.checkpoint import OriginalFile, SvdAsSv3d, TensorSource, folder_checkpoint
-from sv3d_pipe.orbit.sv3d.convert.layout import RELEASED, UNUSED, HeadWidths, configs, kind_of
+from sv3d_pipe.orbit.sv3d.convert.layout import RELEASED, STRANGE, UNUSED, HeadWidths, configs, kind_of
 from sv3d_pipe.orbit.sv3d.convert.names import Tensor, clip_tensors, unet_tensors, vae_tensors
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -85,7 +85,16 @@ def to_folder(
         kind, checkpoint = f"sv3d-{start}", SvdAsSv3d(checkpoint, pose=start == "p")
     elif start is not None:
         raise UserError(f"{source} is already {kind}; leave out --start {start}.")
-    modules = empty_modules(configs(checkpoint.shapes, heads), DTYPES[dtype])
+    try:
+        modules = empty_modules(configs(checkpoint.shapes, heads), DTYPES[dtype])
+    except (
+        ValueError,
+        TypeError,
+        IndexError,
+        ArithmeticError,
+        RuntimeError,
+    ):  # sizes that no network can have
+        raise UserError(STRANGE) from None
     _check(checkpoint.shapes, modules.values(), source)
     done, total = 0, sum(module.bytes for module in modules.values())
     with _whole(out) as partial:

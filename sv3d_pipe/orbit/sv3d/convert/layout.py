@@ -37,6 +37,7 @@ class HeadWidths:
 
 
 RELEASED = HeadWidths()
+STRANGE = "A tensor of this checkpoint has a shape that no SV3D model has; download the checkpoint again."
 
 
 def configs(shapes: Mapping[str, tuple[int, ...]], heads: HeadWidths = RELEASED) -> dict[str, dict]:
@@ -48,7 +49,7 @@ def configs(shapes: Mapping[str, tuple[int, ...]], heads: HeadWidths = RELEASED)
         keyword arguments for ``unet`` (StableVideo3DUNet), ``vae`` (AutoencoderKL) and
         ``image_encoder`` (CLIPVisionConfig).
     Raises:
-        UserError: the tensors from which sizes are read are missing.
+        UserError: the tensors from which sizes are read are missing, or no such model has their shapes.
     """
     try:
         return {
@@ -58,6 +59,8 @@ def configs(shapes: Mapping[str, tuple[int, ...]], heads: HeadWidths = RELEASED)
         }
     except KeyError as error:
         raise UserError(f"The checkpoint lacks the tensor {error.args[0]}; download it again.") from None
+    except (IndexError, ValueError, OverflowError):  # a tensor of fewer or more axes, or of none
+        raise UserError(STRANGE) from None
 
 
 def kind_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -71,7 +74,8 @@ def kind_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
             "This is not an SV3D checkpoint in the original layout (it has no tensor"
             f" {UNET}input_blocks.0.0.weight); give sv3d_u.safetensors or sv3d_p.safetensors."
         )
-    width = shapes.get(f"{UNET}label_emb.0.0.weight", (0, 0))[1]
+    shape = shapes.get(f"{UNET}label_emb.0.0.weight", (0, 0))
+    width = shape[1] if len(shape) == 2 else 0
     kinds = {U_WIDTH: "sv3d-u", P_WIDTH: "sv3d-p", SVD_WIDTH: "svd"}
     if width not in kinds:
         raise UserError(

@@ -289,14 +289,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def load_toml(path: Path) -> dict[str, Any]:
     """Dotted settings from a TOML file with one table per stage. Raises UserError if unreadable."""
-    if not path.exists():
-        raise UserError(f"Cannot read the config file {path}: there is no such file.")
     try:
         document = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"The config file {path} is not valid TOML: {error}.") from None
-    except (RecursionError, ValueError) as error:  # nested too deeply, or numbers of thousands of digits
-        raise UserError(f"The config file {path} cannot be used: {one_line(str(error), 100)}.") from None
+    except RecursionError:
+        raise UserError(f"The config file {path} is nested too deeply.") from None
+    except ValueError as error:  # bad TOML, or a number of thousands of digits
+        raise UserError(f"The config file {path} is not valid TOML: {one_line(str(error), 100)}.") from None
     flat = {}
     for stage, table in document.items():
         if not isinstance(table, dict):

@@ -1,6 +1,7 @@
 """The command: verbs, options, exit codes, one line per error."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_a_bare_path_is_run_and_the_mesh_is_all_of_stdout(fake, tmp_path):
     assert "orbit: warning: the orbit is odd" in result.stderr
     assert result.stderr.count("the orbit is odd") == 1
     for stage in STAGES:
-        assert f"{stage}: 0.0 s" in result.stderr
+        assert re.search(rf"^{stage}: \d+\.\d s", result.stderr, re.MULTILINE)
     assert "score 20 dB" in result.stderr and "peak memory" in result.stderr
 
 

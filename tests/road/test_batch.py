@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
 
@@ -145,3 +146,31 @@ def test_what_is_left_out_is_counted_and_named(fake, tmp_path):
     result = batch("in", "--json")
     assert [item["photo"] for item in json.loads(result.stdout)["items"]] == ["a.png", "d.AVIF"]
     assert "4 left out in in (" in result.stderr and ": b.heic, c.tga, f.png, link/" in result.stderr
+
+
+def test_two_batches_on_one_folder_both_end_well(fake, tmp_path):
+    put(tmp_path / "in", a_png="A", a_jpg="B", b_png="bad", deep__c_png="C", d_png="D")
+    found = multiprocessing.get_context("fork").Queue()
+
+    def work():
+        result = batch("in", "--json", "-q")
+        found.put((result.exit_code, json.loads(result.stdout)))
+
+    processes = [multiprocessing.get_context("fork").Process(target=work) for _ in range(3)]
+    for process in processes:
+        process.start()
+    answers = [found.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join()
+    for code, summary in answers:
+        assert code == 3 and (summary["photos"], summary["failed"]) == (5, 1)
+        assert [item["error"] for item in summary["items"] if item["error"]] == ["in/b.png is not a picture."]
+    assert json.loads((tmp_path / "out" / "batch.json").read_text()) in [summary for _, summary in answers]
+    assert sum(item["status"] == "done" for _, summary in answers for item in summary["items"]) == 4
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a",
+        "a-png",
+        "batch.json",
+        "d",
+        "deep",
+    ]

@@ -175,7 +175,7 @@ def test_a_sheet_and_a_stranger_are_refused(views, tmp_path):
     low, high = wedge().bounds
     corners = [[low[0], low[1], 0], [high[0], low[1], 0], [high[0], high[1], 0], [low[0], high[1], 0]]
     sheet = trimesh.Trimesh(corners, [[0, 1, 2], [0, 2, 3]])
-    with pytest.raises(UserError, match="is open and encloses no volume"):
+    with pytest.raises(UserError, match="is flat and encloses nothing"):
         load(sheet, views, tmp_path / "sheet.ply")
     rod = trimesh.creation.box((0.02, 0.02, 3))
     with pytest.raises(UserError, match="does not look like the object"):

@@ -289,6 +289,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def load_toml(path: Path) -> dict[str, Any]:
     """Dotted settings from a TOML file with one table per stage. Raises UserError if unreadable."""
+    if not path.exists():
+        raise UserError(f"Cannot read the config file {path}: there is no such file.")
     try:
         document = tomllib.loads(read_text(path))
     except RecursionError:

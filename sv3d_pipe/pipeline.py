@@ -157,7 +157,7 @@ def _from_views(
             partial(_reconstructor_content, reconstructor),
         ),
         Stage(
-            "refine", 7, (*before, views, "nerf"), partial(_refine, views, prior), _load("Refined"), _shape_content
+            "refine", 8, (*before, views, "nerf"), partial(_refine, views, prior), _load("Refined"), _shape_content
         ),
         Stage("export", 6, (views, "refine"), partial(_export, views), lambda folder: folder),
     )  # fmt: skip

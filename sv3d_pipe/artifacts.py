@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sv3d_pipe.cameras import Cameras, load_to_world, load_transforms, save_transforms
-from sv3d_pipe.mesh_files import has_picture, plain_rgb, read_meshes
+from sv3d_pipe.meshes.read import has_picture, plain_rgb, read_meshes
 from sv3d_pipe.pictures import load_png, save_png
 
 PHOTO_CAMERA = "photo.json"  # beside transforms.json, in its format, where the photo has a camera of its own
@@ -161,7 +161,7 @@ class Mesh:
             warn: is told what is wrong with its colors.
         Raises:
             UserError: there is no such file, it cannot be read, or it holds no triangles; see
-                :func:`sv3d_pipe.mesh_files.read_meshes`.
+                :func:`sv3d_pipe.meshes.read.read_meshes`.
         """
         parts = [_with_vertex_colors(mesh) for mesh in read_meshes(path, warn)]
         starts = np.cumsum([0] + [len(part.vertices) for part in parts])

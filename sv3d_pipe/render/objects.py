@@ -13,7 +13,7 @@ from sv3d_pipe.cameras import FOV_DEG
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.extent import unit_box
 from sv3d_pipe.geometry.meshes import compact
-from sv3d_pipe.mesh_files import plain_rgb, read_meshes
+from sv3d_pipe.meshes.read import plain_rgb, read_meshes
 from sv3d_pipe.pictures import to_linear, to_srgb
 
 MOST_TEXELS = 16_000_000  # of an atlas made of several textures
@@ -55,7 +55,7 @@ def load_object(path: Path, warn: Callable[[str], None] | None = None) -> Object
     Args:
         warn: is told what is wrong with its colors.
     Raises:
-        UserError: the file cannot be read or holds no triangles, see :func:`sv3d_pipe.mesh_files.read_meshes`.
+        UserError: the file cannot be read or holds no triangles, see :func:`sv3d_pipe.meshes.read.read_meshes`.
     """
     meshes = read_meshes(path, warn)
     corners = np.concatenate([mesh.vertices[mesh.faces].reshape(-1, 3) for mesh in meshes])

@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 
 from sv3d_pipe.errors import UserError, one_line
-from sv3d_pipe.gltf_files import Gltf
 from sv3d_pipe.inputs import MOST_FACES, MOST_PIXELS, is_address, read_file
 from sv3d_pipe.mesh_formats import READ
-from sv3d_pipe.mesh_limits import require_few, too_many
-from sv3d_pipe.mesh_neighbors import Neighbors
-from sv3d_pipe.obj_text import absolute
+from sv3d_pipe.meshes.gltf import Gltf
+from sv3d_pipe.meshes.limits import require_few, too_many
+from sv3d_pipe.meshes.neighbors import Neighbors
+from sv3d_pipe.meshes.obj_text import absolute
 from sv3d_pipe.pictures import decoded_texture, to_srgb
 
 ALSO_READ = (".dae", ".3mf")  # where the libraries that trimesh needs for them are installed

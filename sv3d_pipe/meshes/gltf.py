@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.gltf_container import chunks, transformed
 from sv3d_pipe.inputs import MOST_BYTES, MOST_FACES, parse_json
-from sv3d_pipe.mesh_limits import MOST_PARTS
-from sv3d_pipe.mesh_neighbors import Neighbors
+from sv3d_pipe.meshes.gltf_container import chunks, transformed
+from sv3d_pipe.meshes.limits import MOST_PARTS
+from sv3d_pipe.meshes.neighbors import Neighbors
 from sv3d_pipe.picture_kinds import FORMATS
 
 PLACES = ("name", "children", "mesh", "matrix", "translation", "rotation", "scale")

@@ -23,7 +23,7 @@ def require_few(path: Path, kind: str, data: bytes) -> None:
     """Raise UserError if a mesh file has too many triangles, vertices or parts, or too much text.
 
     Args:
-        kind: its suffix; glTF files are counted by :class:`sv3d_pipe.gltf_files.Gltf`.
+        kind: its suffix; glTF files are counted by :class:`sv3d_pipe.meshes.gltf.Gltf`.
     """
     COUNTS.get(kind, _count_text)(path, data)
 

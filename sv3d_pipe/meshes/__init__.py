@@ -1,0 +1,1 @@
+"""Meshes of strangers, read within bounds and from their own folder only."""

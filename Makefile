@@ -22,8 +22,8 @@ fuzz: install  ## throw damaged files at every reader, FUZZ_SECONDS each
 	for reader in pictures transforms settings meshes checkpoints records weights; do \
 		$(BIN)/python tests/fuzz/fuzz_reader.py $$reader --seconds $(FUZZ_SECONDS) --seed $$(date +%s) || exit 1; done
 
-inputs: install  ## try over two hundred odd, damaged and hostile inputs, and write docs/inputs.md
-	$(BIN)/python benchmarks/try_inputs.py --out docs/inputs.md
+inputs: install  ## try over two hundred odd, damaged and hostile inputs, and write docs/tried_inputs.md
+	$(BIN)/python benchmarks/try_inputs.py --out docs/tried_inputs.md
 
 lowest:  ## the tests, with the oldest versions that pyproject.toml allows (of PyTorch, the one of constraints.txt)
 	$(PYTHON) -m venv .venv-lowest

@@ -1,6 +1,6 @@
 """What img2mesh makes of unusual, damaged and hostile inputs: runs each in a process of its own and writes the table.
 
-    python benchmarks/try_inputs.py --out docs/inputs.md
+    python benchmarks/try_inputs.py --out docs/tried_inputs.md
 
 An input must be taken, with the right result, or refused: exit code 2 and one sentence. Exit code 1 if one of them is
 taken wrongly, ends in a traceback, hangs, or takes more memory than MOST_BYTES.
@@ -17,10 +17,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from inputs import captures, meshes, pictures, settings, workspaces
 from inputs.case import Case
+
+from sv3d_pipe.device import usable_cores
 
 ROOMS = (pictures, captures, meshes, settings, workspaces)
 MOST_SECONDS, MOST_BYTES = 120, 1.5e9
@@ -89,24 +92,36 @@ def _sentence(lines: list[str]) -> str:
     return errors[0] if errors else " ".join(line for line in lines if line.endswith("."))
 
 
+def judged(case: Case) -> tuple[str, int, float, float, str]:
+    """:func:`attempt` in a folder of its own; what is wrong with a result is added to what was said."""
+    with tempfile.TemporaryDirectory() as name:
+        here = Path(name).resolve()
+        verdict, code, seconds, megabytes, said = attempt(case, here)
+        if verdict == "wrong" and case.right is not None and (wrong := _result(case, here)):
+            said += f" ({wrong})"
+    return verdict, code, seconds, megabytes, said
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="inputs whose kind and name match this pattern")
     parser.add_argument("--out", type=Path, help="Markdown file to write the table to")
     options = parser.parse_args()
     rows, counts = [], Counter()
-    for case in (case for room in ROOMS for case in room.cases()):
-        if not re.search(options.only, f"{case.kind}: {case.name}"):
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            verdict, code, seconds, megabytes, said = attempt(case, Path(folder).resolve())
-            wrong = f" ({_result(case, Path(folder).resolve())})" if verdict == "wrong" and case.right else ""
-        counts[verdict] += 1
-        print(
-            f"{verdict:24}{code:4}{seconds:6.1f} s{megabytes:6.0f} MB  {case.kind}: {case.name}: {said}{wrong}",
-            flush=True,
-        )
-        rows.append(f"| {case.kind} | {case.name} | {verdict} | {code} | {said.replace('|', '/')} |")
+    chosen = [
+        case
+        for room in ROOMS
+        for case in room.cases()
+        if re.search(options.only, f"{case.kind}: {case.name}")
+    ]
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for case, (verdict, code, seconds, megabytes, said) in zip(chosen, pool.map(judged, chosen)):
+            counts[verdict] += 1
+            line = (
+                f"{verdict:24}{code:4}{seconds:6.1f} s{megabytes:6.0f} MB  {case.kind}: {case.name}: {said}"
+            )
+            print(line, flush=True)
+            rows.append(f"| {case.kind} | {case.name} | {verdict} | {code} | {said.replace('|', '/')} |")
     total = ", ".join(f"{name} {counts[name]}" for name in (*GOOD, *BAD))
     print(f"{sum(counts.values())} inputs: {total}")
     if options.out:

@@ -150,6 +150,7 @@ def _transfer(there: HubFile, partial: Path, file: str) -> None:
     The hub's own download function begins again after every interruption, so this uses the one below
     it. Its address is the hub's, not the storage's, because the latter expires within the hour.
     """
+    from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
@@ -158,14 +159,21 @@ def _transfer(there: HubFile, partial: Path, file: str) -> None:
         if other != partial or other.stat().st_size > there.size:
             other.unlink()
     with partial.open("ab") as stream:
-        http_get(
-            there.url,
-            stream,
-            resume_size=stream.tell(),
-            headers=build_hf_headers(),
-            expected_size=there.size,
-            displayed_filename=file,
-        )
+        while True:
+            arrived = stream.tell()
+            try:
+                http_get(
+                    there.url,
+                    stream,
+                    resume_size=arrived,
+                    headers=build_hf_headers(),
+                    expected_size=there.size,
+                    displayed_filename=file,
+                )
+                return
+            except (_transport_error(), OSError) as error:  # which hubs before 2.0 do not take up again
+                if isinstance(error, HfHubHTTPError) or is_foreseen(error) or stream.tell() == arrived:
+                    raise
 
 
 def _check(path: Path, model: Model, there: HubFile) -> None:
@@ -186,7 +194,6 @@ def _plain_errors(model: Model):
         RepositoryNotFoundError,
     )
 
-    transport = HfHubHTTPError.__bases__[0]  # of requests, httpx or httpx2, by the hub's version
     try:
         yield
     except OfflineModeIsEnabled:
@@ -209,13 +216,20 @@ def _plain_errors(model: Model):
         raise UserError(
             f"The Hugging Face hub answered with error {code}; try again later. What has arrived is kept."
         ) from None
-    except (transport, OSError) as error:
+    except (_transport_error(), OSError) as error:
         if is_foreseen(error):
             raise
         raise UserError(
             f"The connection to the Hugging Face hub failed ({type(error).__name__}); "
             "check the network and run this again. What has arrived is kept."
         ) from None
+
+
+def _transport_error() -> type[Exception]:
+    """What a broken connection raises: of requests, httpx or httpx2, by the hub's version."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return HfHubHTTPError.__bases__[0]
 
 
 def _gate(model: Model) -> str:

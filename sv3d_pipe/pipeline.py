@@ -192,6 +192,19 @@ def capture_route(reconstructor: Reconstructor | None = None) -> Route:
 PHOTO_ROUTE, CAPTURE_ROUTE = photo_route(), capture_route()
 
 
+_ran_in: list[int] = []  # the process of the first run; its OpenMP threads do not survive a fork
+
+
+def refuse_forks() -> None:
+    """Raise UserError in a process that was forked after a run."""
+    if _ran_in and _ran_in[0] != os.getpid():
+        raise UserError(
+            "This process was forked from one that had already run img2mesh, whose threads it lacks; start "
+            'processes with multiprocessing.get_context("spawn").'
+        )
+    _ran_in[:] = [os.getpid()]
+
+
 class Image2Mesh:
     """All stages as one object: ``Image2Mesh.from_preset("draft")("photo.png")``.
 
@@ -204,8 +217,6 @@ class Image2Mesh:
         cancelled: asked after every step; when it says yes, the run ends with
             :class:`sv3d_pipe.errors.Cancelled`, and the workspace can be continued later.
     """
-
-    _ran_in: int | None = None  # the process of the first run; its OpenMP threads do not survive a fork
 
     def __init__(
         self,
@@ -274,13 +285,8 @@ class Image2Mesh:
         force_from: str | None,
     ) -> Result:
         """Any route, from its source; see :meth:`__call__`."""
-        if Image2Mesh._ran_in not in (None, os.getpid()):
-            raise UserError(
-                "This process was forked from one that had already run img2mesh, whose threads it lacks; start "
-                'processes with multiprocessing.get_context("spawn").'
-            )
+        refuse_forks()
         self.check(start, until)
-        Image2Mesh._ran_in = os.getpid()
         root = Path(out) if out is not None else workspace_for(source, Path("out"), route.kind)
         workspace, rest = Workspace(root), (self.seed, self.device, self.reporter, self.cancelled)
         return Road(route, workspace, source, self.config, *rest).run(start, until, force_from)

@@ -48,6 +48,4 @@ def colored_cube():
 def forked(monkeypatch):
     """Lets the process that a batch works in know what a test has put in the place of the real stages."""
     monkeypatch.setattr("sv3d_pipe.road.workers.SPAWN", multiprocessing.get_context("fork"))
-    monkeypatch.setattr(
-        "sv3d_pipe.pipeline.Image2Mesh._ran_in", None
-    )  # stages in a test's place need no threads
+    monkeypatch.setattr("sv3d_pipe.pipeline.refuse_forks", lambda: None)  # such stages need no threads

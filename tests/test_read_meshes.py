@@ -367,4 +367,4 @@ def test_no_mesh_takes_much_memory(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     *said, megabytes = done.stdout.strip().splitlines()
     assert len(said) == len(words) and all(word in line for word, line in zip(words, said)), said
-    assert float(megabytes) < 1300
+    assert float(megabytes) < 1500  # docs/inputs.md

@@ -17,4 +17,4 @@ def test_whatever_is_thrown_at_a_reader_is_read_or_refused(name):
     command = [sys.executable, str(HERE / "fuzz_reader.py"), name, "--examples", "150", "--seconds", "30"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr[-6000:]
-    assert "0 executions" not in done.stdout and " refused" in done.stdout
+    assert done.stdout.startswith(f"{name}: ") and int(done.stdout.split()[1]) >= 10

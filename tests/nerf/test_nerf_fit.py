@@ -13,7 +13,7 @@ from sv3d_pipe.nerf.fit_field import fit_field
 from sv3d_pipe.nerf.rays import Pictures, draw, pictures
 from sv3d_pipe.road.context import Checkpoint, Context
 
-TINY = NerfConfig(steps=300, samples=4096, levels=8, table_log2=13, finest=64, surface=40)
+TINY = NerfConfig(steps=300, samples=4096, levels=8, table_log2=13, finest=64, surface=40, photo_weight=6.0)
 HALF = np.array([0.3, 0.2, 0.25])  # half sides of the box
 
 

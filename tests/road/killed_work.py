@@ -15,7 +15,7 @@ from pathlib import Path
 
 from third_kinds import Billiards
 
-from sv3d_pipe import Config, Image2Mesh
+from sv3d_pipe import Config, Image2Mesh, pipeline
 from sv3d_pipe.export import export  # noqa: F401  (what the stages import late)
 from sv3d_pipe.nerf import fit_field  # noqa: F401
 from sv3d_pipe.orbit import paint  # noqa: F401
@@ -70,6 +70,7 @@ def work(verb: str, source: str, out: str, side: int) -> None:
 def serve() -> None:
     run.Checkpoint = functools.partial(run.Checkpoint, every_s=0.1)
     workers.SPAWN = multiprocessing.get_context("fork")  # a batch's process, too, has all this
+    pipeline.refuse_forks = lambda: None  # forks are quick, and safe with one thread
     for line in sys.stdin:
         command = json.loads(line)
         kill_after_s, fork = command.pop("kill_after_s"), command.pop("fork")

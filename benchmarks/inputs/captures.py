@@ -85,7 +85,7 @@ def is_the_ball(color: tuple[int, int, int] = RED, count: int = COUNT, tolerance
     """All frames show a round thing of this color."""
 
     def right(here: Path) -> str | None:
-        frames = sorted((here / "out" / "1-capture" / "frames").glob("*.png"))
+        frames = sorted((here / "out" / "2-capture" / "frames").glob("*.png"))
         if len(frames) != count:
             return f"{len(frames)} frames, not {count}"
         for path in frames:

@@ -39,7 +39,8 @@ class SourceKind:
 
     def identity(self, path: Path) -> dict[str, str]:
         """Absolute path, under the word, and ``sha256``. Raises UserError if it cannot be read."""
-        return {self.word: str(path.resolve()), "sha256": self.sha256(path)}
+        sha256 = self.sha256(path)  # which says what is wrong with the path
+        return {self.word: str(path.resolve()), "sha256": sha256}
 
 
 def content_sha256(path: Path) -> str:

@@ -87,6 +87,11 @@ def test_the_home_of_an_unknown_user_is_a_plain_path(monkeypatch):
         find_model("sv3d-u")
 
 
+def test_a_photo_that_links_to_itself_is_one_sentence(fake, tmp_path):
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    assert "loop.png" in told(call("loop.png", "-q"), 2)
+
+
 @pytest.mark.parametrize("name", ["batch.json", "run.json", "error.log", *FOLDERS.values()])
 def test_photos_named_like_files_of_a_batch_get_other_workspaces(fake, tmp_path, name, forked):
     (tmp_path / "in").mkdir()

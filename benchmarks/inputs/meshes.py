@@ -187,7 +187,7 @@ def cases() -> Iterator[Case]:
     yield taken(
         "bytes after the end", "mesh.glb", lambda h: glb(h).write_bytes((h / "mesh.glb").read_bytes())
     )
-    yield refused("no such file", "mesh.ply", lambda h: None, "no file")
+    yield refused("no such file", "mesh.ply", lambda h: None, "no mesh file")
     yield refused("an empty file", "mesh.ply", lambda h: (h / "mesh.ply").touch())
     yield refused("text", "mesh.glb", lambda h: (h / "mesh.glb").write_text("hello"))
     yield refused("a format nobody reads", "mesh.blend", lambda h: (h / "mesh.blend").write_bytes(b"BLENDER"))

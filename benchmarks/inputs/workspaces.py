@@ -164,8 +164,7 @@ def cases() -> Iterator[Case]:
     yield batch(
         "a photo named batch.json.png",
         lambda f: disc().save(f / "batch.json.png"),
-        right=None,
-        says="batch.json",
+        right=_made("good", "batch.json-png"),
     )
     yield batch("a named pipe among photos", lambda f: os.mkfifo(f / "pipe.png"), right=_made("good"))
     yield batch(

@@ -125,7 +125,8 @@ def main() -> None:
     total = ", ".join(f"{name} {counts[name]}" for name in (*GOOD, *BAD))
     print(f"{sum(counts.values())} inputs: {total}")
     if options.out:
-        head = [*__doc__.strip().splitlines()[0:1], "", f"{sum(counts.values())} inputs: {total}.", ""]
+        about = "What img2mesh makes of unusual, damaged and hostile inputs; `make inputs` runs them again."
+        head = [about, "", f"{sum(counts.values())} inputs: {total}.", ""]
         table = ["| kind | input | came out | code | sentence |", "|---|---|---|---|---|", *rows]
         options.out.write_text("\n".join(["# Inputs and what comes of them", "", *head, *table]) + "\n")
     raise SystemExit(any(counts[name] for name in BAD))

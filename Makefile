@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test goldens validate fuzz inputs lowest install lint mini gpu clean
+.PHONY: demo test goldens kills validate fuzz inputs lowest install lint mini gpu clean
 
 demo: install  ## make a textured mesh from a photo, about two minutes
 	$(BIN)/img2mesh examples/bird.png --preset draft
@@ -12,7 +12,10 @@ test: install .venv/node  ## the test suite, in as many processes as there are p
 	$(BIN)/python -m pytest
 
 goldens: install  ## whole orbits at full size beside SV3D's released code, which `make test` leaves out
-	$(BIN)/python -m pytest -n 0 -s -m slow
+	$(BIN)/python -m pytest -n 0 -s -m slow tests/orbit
+
+kills: install  ## 30 runs and batches killed at random moments, gone on with, and compared byte by byte
+	$(BIN)/python -m pytest -n 0 -s -m slow tests/road
 
 validate: install .venv/node  ## check 20 exported files with the Khronos glTF validator; needs npm
 	$(BIN)/python -m pytest -rs tests/export/test_export_validator.py

@@ -13,7 +13,7 @@ from sv3d_pipe.nerf.fit_field import fit_field
 from sv3d_pipe.nerf.rays import Pictures, draw, pictures
 from sv3d_pipe.road.context import Checkpoint, Context
 
-TINY = NerfConfig(steps=300, samples=4096, levels=8, table_log2=13, finest=64, surface=40, photo_weight=6.0)
+TINY = NerfConfig(steps=300, samples=4096, levels=8, table_log2=13, finest=64, surface=40)
 HALF = np.array([0.3, 0.2, 0.25])  # half sides of the box
 
 
@@ -55,7 +55,7 @@ def test_a_box_is_fitted(fitted):
     field, metrics = fitted
     assert next(iter(metrics)) == "psnr_db"
     assert metrics["psnr_db"] > 26
-    assert metrics["photo_psnr_db"] > 26
+    assert metrics["photo_psnr_db"] > 22  # of twice the views' size, and one picture among them
     assert metrics["surface"] == "fused" and metrics["components"] == 1
     mesh = field.mesh.to_trimesh()
     assert mesh.is_watertight

@@ -75,7 +75,7 @@ def _verdict(case: Case, here: Path, code: int, megabytes: float, said: str, lin
         return "above 1.5 GB"
     if case.right is None:
         one_line = code == 2 and len([line for line in lines if line.startswith("Error: ")]) == 1
-        return GOOD[0] if one_line and re.search(case.says, said) else "wrong"
+        return GOOD[0] if one_line and re.search(case.says, said) and not case.harm(here) else "wrong"
     return GOOD[1] if code == 0 and re.search(case.says, said) and _result(case, here) is None else "wrong"
 
 

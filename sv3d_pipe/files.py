@@ -40,8 +40,8 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """The object in a JSON file.
+def read_own_json(path: Path, remedy: str) -> dict[str, Any]:
+    """The object in a JSON file that img2mesh wrote, of any size; :func:`sv3d_pipe.inputs.read_json` reads those of others.
 
     Args:
         remedy: what to do about a file that holds none, as the end of a sentence.

@@ -7,7 +7,7 @@ import pytest
 from sv3d_pipe.dataset import engine
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.evaluate.suite import resumed
-from sv3d_pipe.files import read_json
+from sv3d_pipe.files import read_own_json
 from sv3d_pipe.finetune.recipe import MINI, settle
 
 SHAPES = ["[]", "null", "3", "", "{", "[" * 100_000, "\xff", '"text"', "9" * 5000]
@@ -18,7 +18,7 @@ def test_what_is_no_object_is_named(tmp_path, text):
     path = tmp_path / "recipe.json"
     path.write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match="recipe.json is damaged; delete it."):
-        read_json(path, "delete it")
+        read_own_json(path, "delete it")
     with pytest.raises(UserError, match="recipe.json is damaged; delete it to train"):
         settle(MINI, tmp_path)
 

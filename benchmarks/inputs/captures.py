@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
 from inputs.case import Case
+from inputs.pictures import RED, save_as_lab, turned_by_exif
 from sv3d_pipe.cameras import orbit
 
 COUNT, SIDE, DISTANCE, FOV_DEG = 12, 128, 3.0, 40.0
-RED = (200, 40, 40)
 FIELDS = {"camera_angle_x": float(np.radians(FOV_DEG))}
 NERF = ("nerf", "{here}/capture", "-o", "{here}/out", "--steps", "40", "--samples", "2048", "--surface", "32")
 
@@ -27,9 +27,7 @@ def ball() -> np.ndarray:
     return np.dstack([np.full((SIDE, SIDE, 3), RED), inside * 255]).astype(np.uint8)
 
 
-def write(
-    here: Path, save: Callable[[Path, np.ndarray], object] | None = None, name: str = "{}.png", **fields
-) -> Path:
+def write(here: Path, save: Callable[[Path, np.ndarray], object] | None = None, name: str = "{}.png") -> Path:
     """The capture; returns its transforms.json."""
     folder = here / "capture"
     folder.mkdir()
@@ -42,7 +40,7 @@ def write(
         else:
             save(folder / path, ball())
         frames.append({"file_path": path, "transform_matrix": [*c2w.tolist()[:3], [0, 0, 0, 1]]})
-    (folder / "transforms.json").write_text(json.dumps(FIELDS | fields | {"frames": frames}))
+    (folder / "transforms.json").write_text(json.dumps(FIELDS | {"frames": frames}))
     return folder / "transforms.json"
 
 
@@ -103,15 +101,16 @@ def is_the_ball(color: tuple[int, int, int] = RED, count: int = COUNT, tolerance
     return right
 
 
+def _whitened(rgba: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.where(rgba[..., 3:] > 0, rgba[..., :3], 255).astype(np.uint8))
+
+
 def _on_white(path: Path, rgba: np.ndarray) -> None:
-    rgb = np.where(rgba[..., 3:] > 0, rgba[..., :3], 255).astype(np.uint8)
-    Image.fromarray(rgb).save(path)
+    _whitened(rgba).save(path)
 
 
 def _rotated(path: Path, rgba: np.ndarray) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(rgba).rotate(90).save(path, exif=exif)
+    Image.fromarray(rgba).rotate(90).save(path, exif=turned_by_exif())
 
 
 def _sixteen(path: Path, rgba: np.ndarray) -> None:
@@ -120,12 +119,8 @@ def _sixteen(path: Path, rgba: np.ndarray) -> None:
     cv2.imwrite(str(path), np.ascontiguousarray(rgba[..., [2, 1, 0, 3]].astype(np.uint16) * 257))
 
 
-def _profiled(path: Path, rgba: np.ndarray) -> None:
-    """On white, in the L*a*b* space, with its profile."""
-    rgb = Image.fromarray(np.where(rgba[..., 3:] > 0, rgba[..., :3], 255).astype(np.uint8))
-    srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-    turned = ImageCms.profileToProfile(rgb, srgb, lab, outputMode="LAB")
-    turned.save(path, icc_profile=ImageCms.ImageCmsProfile(lab).tobytes())
+def _in_lab(path: Path, rgba: np.ndarray) -> None:
+    save_as_lab(_whitened(rgba), path)
 
 
 def _masked(mask: Callable[[np.ndarray], Image.Image]) -> Callable[[Path], object]:
@@ -164,7 +159,7 @@ def cases() -> Iterator[Case]:
     yield taken("pictures with alpha", write)
     yield taken("pictures on white", lambda h: write(h, _on_white))
     yield taken("16-bit pictures", lambda h: write(h, _sixteen))
-    yield taken("L*a*b* TIFFs with their profile", lambda h: write(h, _profiled, "{}.tif"))
+    yield taken("L*a*b* TIFFs with their profile", lambda h: write(h, _in_lab, "{}.tif"))
     yield taken("pictures with EXIF rotation", lambda h: write(h, _rotated, "{}.png"))
     yield taken("masks", _masked(Image.fromarray))
     yield taken("masks in their alpha", _masked(_in_alpha))

@@ -17,6 +17,7 @@ class Case:
         make: writes the input into the folder.
         says: words that the one sentence of a refusal, or a warning of a success, must hold; "" for any.
         right: for inputs that must be taken: what is wrong with the result, or None. None for refusals.
+        harm: for refusals of inputs that attack: what they did all the same, or None.
     """
 
     kind: str
@@ -25,3 +26,4 @@ class Case:
     make: Callable[[Path], object]
     says: str = ""
     right: Callable[[Path], str | None] | None = None
+    harm: Callable[[Path], str | None] = lambda here: None

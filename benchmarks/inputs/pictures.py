@@ -82,17 +82,22 @@ def bomb(side: int, color_type: int = 0, bits: int = 1) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", packed) + _chunk(b"IEND", b"")
 
 
-def _rotated(here: Path) -> None:
+def turned_by_exif() -> Image.Exif:
+    """EXIF that asks viewers to turn the picture by 90 degrees clockwise."""
     exif = Image.Exif()
-    exif[0x0112] = 6
-    disc("RGB", (SIDE, 2 * SIDE)).save(here / "photo.jpg", exif=exif, quality=95)
+    exif[0x0112] = 6  # Orientation
+    return exif
 
 
-def _profiled(here: Path) -> None:
-    """The same red, said in Adobe RGB or any profile that the color library can build: here, L*a*b*."""
+def save_as_lab(picture: Image.Image, path: Path) -> None:
+    """A picture in L*a*b*, with the profile that says so."""
     srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-    turned = ImageCms.profileToProfile(disc("RGB"), srgb, lab, outputMode="LAB")
-    turned.save(here / "photo.tif", icc_profile=ImageCms.ImageCmsProfile(lab).tobytes())
+    turned = ImageCms.profileToProfile(picture, srgb, lab, outputMode="LAB")
+    turned.save(path, icc_profile=ImageCms.ImageCmsProfile(lab).tobytes())
+
+
+def _rotated(here: Path) -> None:
+    disc("RGB", (SIDE, 2 * SIDE)).save(here / "photo.jpg", exif=turned_by_exif(), quality=95)
 
 
 def _sparse(here: Path) -> None:
@@ -136,7 +141,9 @@ def cases() -> Iterator[Case]:
     yield taken("GIF, one picture", "photo.gif", _saved("photo.gif"))
     yield taken("16-bit gray PNG", "photo.png", lambda h: _sixteen(h, 16, False), is_the_disc((40, 40, 40)))
     yield taken("16-bit color PNG", "photo.png", lambda h: _sixteen(h, 16, True))
-    yield taken("L*a*b* TIFF with its profile", "photo.tif", _profiled)
+    yield taken(
+        "L*a*b* TIFF with its profile", "photo.tif", lambda h: save_as_lab(disc("RGB"), h / "photo.tif")
+    )
     yield taken("no file ending", "photo", lambda h: (h / "photo").write_bytes(_png(h)))
     yield taken("wrong file ending", "photo.jpg", lambda h: (h / "photo.jpg").write_bytes(_png(h)))
     yield taken(

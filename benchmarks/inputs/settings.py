@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,7 +141,8 @@ def cases() -> Iterator[Case]:
         "a model folder that brings its own code",
         ("run", "{here}/photo.png", "-o", "{here}/out", "--until", "orbit", "--model", "{here}/model"),
         _own_code,
-        "evil|module|only classes|index",
+        "names Evil of evil",
+        harm=lambda here: "its code ran" if (here / "executed").exists() else None,
     )
 
 
@@ -153,4 +153,3 @@ def _own_code(here: Path) -> None:
     (here / "model" / "model_index.json").write_text(
         '{"_class_name": "MiniPipeline", "unet": ["evil", "Evil"]}'
     )
-    assert not os.path.exists(here / "executed")

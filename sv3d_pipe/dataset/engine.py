@@ -22,7 +22,7 @@ from sv3d_pipe.dataset.photograph import Job, photograph
 from sv3d_pipe.dataset.shards import read_shard, write_shard
 from sv3d_pipe.dataset.shoot import Shoot
 from sv3d_pipe.errors import UserError, one_line
-from sv3d_pipe.files import file_sha256, read_json, write_atomically
+from sv3d_pipe.files import file_sha256, read_own_json, write_atomically
 from sv3d_pipe.road.workers import each, with_threads
 
 KILLER = "the process that rendered it died twice, perhaps because memory ran out"
@@ -197,7 +197,7 @@ def _agree(data: DataSet) -> None:
             )
         write_atomically(path, json.dumps(mine, indent=1) + "\n")
         return
-    theirs = read_json(path, ANEW)
+    theirs = read_own_json(path, ANEW)
     usual = asdict(Shoot())  # what a data set was begun with that does not know of a setting
     for key, value in mine.items():
         if theirs.get(key, usual.get(key)) != value:
@@ -214,7 +214,7 @@ def _reopen(data: DataSet, unfinished: Path) -> None:
     path = data.folder / "manifest.json"
     if not path.exists():
         return
-    manifest, numbers = read_json(path, ANEW), {job.name: job for job in data.jobs}
+    manifest, numbers = read_own_json(path, ANEW), {job.name: job for job in data.jobs}
     try:
         hashes = {shard["file"]: shard["sha256"] for shard in manifest["shards"]}
         skipped = [(numbers[one["name"]], one["reason"].encode()) for one in manifest["skipped"]]

@@ -64,7 +64,7 @@ class OrbitFiles:
     def _read(self) -> list[np.ndarray]:
         """All frames. Raises UserError if they are too large together."""
         frames, pixels = [], 0
-        for frame in self._pictures():
+        for frame in self._each():
             frames.append(frame)
             pixels += frame.shape[0] * frame.shape[1]
             if pixels > MOST_PIXELS:
@@ -73,7 +73,7 @@ class OrbitFiles:
                 )
         return frames
 
-    def _pictures(self) -> Iterator[np.ndarray]:
+    def _each(self) -> Iterator[np.ndarray]:
         """The frames one by one, [H, W, 3 or 4] float32, at most LARGEST pixels wide and high."""
         if self.path.is_dir():
             yield from (read_image(file, LARGEST)[0] for file in _pictures(self.path))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.files import read_json, write_atomically
+from sv3d_pipe.files import read_own_json, write_atomically
 from sv3d_pipe.settings import option
 
 
@@ -116,7 +116,7 @@ def settle(recipe: Recipe, folder: Path) -> None:
         UserError: a run with another recipe is there.
     """
     path = folder / "recipe.json"
-    before = read_json(path, "delete it to train with these settings") if path.exists() else {}
+    before = read_own_json(path, "delete it to train with these settings") if path.exists() else {}
     now = dataclasses.asdict(recipe)
     if (folder / "training.pt").exists():
         for name in set(before) & set(now) - FREE:

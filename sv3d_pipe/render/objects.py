@@ -13,10 +13,9 @@ from sv3d_pipe.cameras import FOV_DEG
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.extent import unit_box
 from sv3d_pipe.geometry.meshes import compact
-from sv3d_pipe.meshes.read import plain_rgb, read_meshes
+from sv3d_pipe.meshes.read import MOST_TEXELS, plain_rgb, read_meshes
 from sv3d_pipe.pictures import to_linear, to_srgb
 
-MOST_TEXELS = 16_000_000  # of an atlas made of several textures
 MOST_REPEATS = 8  # of a texture that runs across one triangle several times
 
 

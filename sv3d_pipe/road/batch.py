@@ -110,9 +110,7 @@ def run_batch(
         try:
             out.mkdir(parents=True, exist_ok=True)
             write_atomically(out / "batch.json", json.dumps(summarize(items), indent=1) + "\n")
-        except (
-            OSError
-        ) as error:  # a full or read-only disk; what is finished on it is worth telling all the same
+        except OSError as error:  # a full or read-only disk: what is finished on it is still told
             if error.strerror not in refused:
                 reporter.say(f"{out / 'batch.json'} was not written ({error.strerror}).")
             refused.add(error.strerror)

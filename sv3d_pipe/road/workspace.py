@@ -74,12 +74,11 @@ class Workspace:
         except Unusable:
             return None
 
-    def verified(self, stage: str) -> StageRecord | None:
-        """The record, if every file of the stage is there and has its size and SHA-256."""
-        return None if self.trouble(stage) else self.record(stage)
-
     def trouble(self, stage: str) -> str | None:
-        """What a stage's files are if they cannot be used: missing, damaged, from another version."""
+        """What a stage's files are if they cannot be used: missing, damaged, from another version.
+
+        None if every file that the record names is there and has its size and SHA-256.
+        """
         folder = self.folder(stage)
         try:
             record = StageRecord.read(folder / "stage.json")

@@ -1,4 +1,4 @@
-"""Throw mutated files at one reader: ``python tests/fuzz/fuzz_reader.py pictures --examples 2000``.
+"""Throw mutated files at readers, all of them if none is named: ``python tests/fuzz/fuzz_reader.py pictures``.
 
 Every file must be read or refused with the reader's own error, within SECONDS and without more than ROOM_BYTES of
 memory; anything else is a finding, which hypothesis makes as small as it can. Runs in a process of its own, so that
@@ -11,11 +11,9 @@ import argparse
 import random
 import re
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -73,8 +71,8 @@ def _too_slow(*_) -> None:
     raise TooSlow(f"more than {SECONDS} s")
 
 
-def fuzz(reader: Reader, examples: int, seconds: float, start: int, report: Callable[[str], None]) -> int:
-    """Mutate the reader's seeds until so many examples or seconds are over; the number of executions."""
+def fuzz(reader: Reader, examples: int, seconds: float, start: int) -> str:
+    """Mutate the reader's seeds until so many examples or seconds are over; says what came of them."""
     counts, slowest, begun = Counter(), 0.0, time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -105,15 +103,14 @@ def fuzz(reader: Reader, examples: int, seconds: float, start: int, report: Call
                 phases=(Phase.generate, Phase.shrink), print_blob=False,
             )(test)  # fmt: skip
             seed(generator.getrandbits(64))(test)()
-    report(
+    return (
         f"{counts.total()} executions in {time.monotonic() - begun:.0f} s: {counts['read']} read, "
         f"{counts['refused']} refused, slowest {slowest:.2f} s"
     )
-    return counts.total()
 
 
 def limit_memory() -> None:
-    """Let this process take ROOM_BYTES more than it has, where the system can hold it to that."""
+    """Let this process take at most ROOM_BYTES of memory, where the system can hold it to that."""
     try:
         import resource
 
@@ -124,22 +121,16 @@ def limit_memory() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("reader", choices=[*READERS])
+    parser.add_argument("readers", nargs="*", metavar="READER", help=", ".join(READERS))
     parser.add_argument("--examples", type=int, default=10**9)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     signal.signal(signal.SIGALRM, _too_slow)
     limit_memory()
-    reader = READERS[options.reader]
-    fuzz(
-        reader,
-        options.examples,
-        options.seconds,
-        options.seed,
-        lambda line: print(f"{options.reader}: {line}"),
-    )
+    for name in options.readers or READERS:
+        print(f"{name}: {fuzz(READERS[name], options.examples, options.seconds, options.seed)}", flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -10,7 +10,7 @@ import pytest
 
 from sv3d_pipe.capture.transforms import capture_folder
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.road.records import StageRecord
+from sv3d_pipe.road.records import DAMAGED, StageRecord
 from sv3d_pipe.road.sources import PHOTO, SourceKind, images_below, workspace_for
 from sv3d_pipe.road.workspace import FREE_BYTES, Workspace
 
@@ -42,7 +42,7 @@ def test_commit_writes_files_and_their_record(workspace):
     sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
     assert kept.files == {"deep/a.txt": {"size": 5, "sha256": sha256}}
     assert json.loads((folder / "stage.json").read_text())["metrics"] == {"psnr_db": 20.0}
-    assert workspace.verified("prep") == kept
+    assert workspace.trouble("prep") is None and workspace.record("prep") == kept
 
 
 def test_commit_replaces_the_whole_folder_and_drops_checkpoints(workspace):
@@ -68,7 +68,7 @@ def test_a_failed_save_leaves_the_old_version(workspace, error):
 
     with pytest.raises(error):
         workspace.commit(record(key="k2"), save)
-    assert workspace.verified("prep") == old
+    assert workspace.trouble("prep") is None and workspace.record("prep") == old
     assert [p.name for p in workspace.root.glob(".1-prep*")] == []
 
 
@@ -82,7 +82,7 @@ def test_damage_is_found(workspace, damage):
         (folder / "deep" / "a.txt").unlink()
     else:
         (folder / "deep" / "a.txt").write_text({"change": "jello", "shorten": "hell"}[damage])
-    assert workspace.verified("prep") is None
+    assert workspace.trouble("prep") == DAMAGED
 
 
 def test_lock_repairs_a_commit_that_was_killed_between_its_renames(tmp_path):
@@ -94,7 +94,7 @@ def test_lock_repairs_a_commit_that_was_killed_between_its_renames(tmp_path):
         save.mkdir()
         (save / "half.txt").write_text("ha")
     with workspace.lock():
-        assert workspace.verified("prep") == old
+        assert workspace.trouble("prep") is None and workspace.record("prep") == old
         assert not (workspace.root / ".1-prep.new").exists()
 
 

@@ -87,13 +87,7 @@ def to_folder(
         raise UserError(f"{source} is already {kind}; leave out --start {start}.")
     try:
         modules = empty_modules(configs(checkpoint.shapes, heads), DTYPES[dtype])
-    except (
-        ValueError,
-        TypeError,
-        IndexError,
-        ArithmeticError,
-        RuntimeError,
-    ):  # sizes that no network can have
+    except (ValueError, TypeError, IndexError, ArithmeticError, RuntimeError):  # sizes no network has
         raise UserError(STRANGE) from None
     _check(checkpoint.shapes, modules.values(), source)
     done, total = 0, sum(module.bytes for module in modules.values())

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 import sv3d_pipe.orbit.denoising_pipeline as pipeline_module
 import sv3d_pipe.orbit.sv3d.diffusion_pipeline as sv3d_module
 from sv3d_pipe.orbit.denoising_pipeline import PhotoCondition
+from sv3d_pipe.orbit.sv3d.convert import to_folder
 from sv3d_pipe.orbit.sv3d.convert.conversion import to_ours
 from sv3d_pipe.orbit.sv3d.convert.layout import HeadWidths, unet_config
 from sv3d_pipe.orbit.sv3d.convert.names import unet_tensors
@@ -118,3 +119,9 @@ def run_chain(pipeline: StableVideo3DPipeline, chain: dict[str, torch.Tensor], m
         num_inference_steps=5,
         **options,
     ).frames
+
+
+def converted(state: dict[str, torch.Tensor], folder: Path, **options) -> str:
+    """Convert an original checkpoint of these tensors to ``folder / "out"``, in float32."""
+    path = write(folder / "model.safetensors", state)
+    return to_folder(path, folder / "out", "fp32", heads=HEADS, **options)

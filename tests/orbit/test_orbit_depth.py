@@ -5,9 +5,10 @@ from orbit_fakes import half_disc
 
 from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.config import OrbitConfig
+from sv3d_pipe.efficientnet import Convolution
 from sv3d_pipe.orbit.mini.depth_guess import Guess
 from sv3d_pipe.orbit.mini.pixel_codec import PixelCodec
-from sv3d_pipe.orbit.mini.recognizer import LIMIT, SIDE, Convolution, Units, look
+from sv3d_pipe.orbit.mini.recognizer import LIMIT, SIDE, Units, look
 from sv3d_pipe.orbit.paint import paint_frames, prior_loader
 from sv3d_pipe.orbit.store.load import load_pipeline
 from sv3d_pipe.road.context import Context

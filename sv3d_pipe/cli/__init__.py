@@ -10,6 +10,7 @@ import sv3d_pipe
 from sv3d_pipe.cli import about_commands, eval_commands, model_commands, run_commands, stage_commands
 from sv3d_pipe.cli.finetune_command import finetune
 from sv3d_pipe.cli.finetune_depth_command import finetune_depth
+from sv3d_pipe.cli.finetune_matte_command import finetune_matte
 from sv3d_pipe.cli.guard import Verbs
 from sv3d_pipe.cli.render_command import render
 
@@ -47,6 +48,7 @@ for name in stage_commands.VERBS:
 app.command("render", rich_help_panel=TRAIN)(render)
 app.command("finetune", rich_help_panel=TRAIN)(finetune)
 app.command("finetune-depth", rich_help_panel=TRAIN)(finetune_depth)
+app.command("finetune-matte", rich_help_panel=TRAIN)(finetune_matte)
 app.add_typer(eval_commands.app, name="eval", rich_help_panel=MEASURE)
 app.command("config", rich_help_panel=ABOUT)(about_commands.config)
 app.command("doctor", rich_help_panel=ABOUT)(about_commands.doctor)

@@ -24,7 +24,18 @@ def soften(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
     scale = max(1.0, height / mask.shape[0])
     coarse = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     coarse = np.clip(cv2.GaussianBlur(coarse, (0, 0), 0.5 * scale), 0, 1)
-    reach = max(1, round(1.25 * scale))
+    return refine(rgb, coarse, max(1, round(1.25 * scale)))
+
+
+def refine(rgb: np.ndarray, coarse: np.ndarray, reach: int) -> np.ndarray:
+    """Sharpen a cut-out whose edges are off by up to ``reach`` pixels by the colors on both sides of them.
+
+    Args:
+        rgb: [H, W, 3] float32 in [0, 1].
+        coarse: [H, W] float32 alpha; what is neither nearly 0 nor nearly 1 is an edge wherever it lies.
+    Returns:
+        rgba [H, W, 4] float32, straight alpha, colors decontaminated.
+    """
     inside, outside = _erode(coarse > 0.5, reach), _erode(coarse <= 0.5, reach)
     front, behind = _local_colors(rgb, coarse, inside, outside, 3 * reach + 2)
     difference = front - behind

@@ -1,0 +1,1 @@
+"""A network that cuts the object that is meant out of any background."""

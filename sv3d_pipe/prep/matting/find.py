@@ -1,0 +1,165 @@
+"""What the matting network says of a photo: looked at whole, then closely, twice each."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+import sv3d_pipe
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.prep.matting.network import MattingNet
+from sv3d_pipe.prep.matting.weights import FILE, load_network
+
+SIDE = 384  # of the square that the network looks at
+CLOSE = 1.25  # side of the part that is looked at closely, in units of the object's
+LEAST = 0.5  # alpha that something must reach to be found
+POINT_RADIUS = 0.02  # of the mark at a point, as a share of the picture's side; as in training
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels, the last two exclusive
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found in a photo [H, W].
+
+    Attributes:
+        alpha: [H, W] float32 of the object that is meant.
+        others: [H, W] float32 of everything that is an object, this one too.
+        looks: [4, h, w] float32 of the object, as each look saw it, all in the frame of ``part``.
+        part: of the photo, that was looked at closely.
+    """
+
+    alpha: np.ndarray
+    others: np.ndarray
+    looks: np.ndarray
+    part: tuple[int, int, int, int]
+
+
+@functools.cache
+def built_in() -> MattingNet:
+    """The network of the installed package, else the one beside it in the source tree; loaded once."""
+    package = Path(sv3d_pipe.__file__).parent
+    for root in (package, package.parent):
+        if (root / "checkpoints" / "matte" / FILE).is_file():
+            return load_network(root / "checkpoints" / "matte")
+    raise UserError("The built-in matting network is missing from this installation; install img2mesh again.")
+
+
+def find(
+    rgb: np.ndarray,
+    box: Box | None = None,
+    point: tuple[float, float] | None = None,
+    network: MattingNet | None = None,
+) -> Finding:
+    """Find the object that a photo shows, or the one told of.
+
+    The whole photo is looked at first, and then the part around what was found, in more detail; each as it is and
+    mirrored.
+
+    Args:
+        rgb: [H, W, 3] float32 in [0, 1].
+        box: around the object that is meant. point: on it. In pixels.
+        network: the built-in one by default.
+    """
+    network = network or built_in()
+    height, width = rgb.shape[:2]
+    frame = (0, 0, width, height)
+    first = look(network, rgb, frame, box, point)  # [2, 2, S, S]
+    alpha, others = (_resized(answer, width, height) for answer in first.mean(0))
+    found = bounds(alpha)
+    if found is None:
+        return Finding(alpha, others, np.concatenate([first[:, 0]] * 2), frame)
+    part = left, top, right, bottom = _around(found, width, height)
+    second = look(network, rgb, part, found)  # told of the box, so that what stands beside it is not meant
+    whole = _placed(second[:, 0].mean(0), part, width, height)
+    crop = np.stack([_resized(mirror, width, height)[top:bottom, left:right] for mirror in first[:, 0]])
+    crop = np.stack([cv2.resize(one, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for one in crop])
+    return Finding(whole, np.maximum(others, whole), np.concatenate([crop, second[:, 0]]), part)
+
+
+def close_look(
+    rgb: np.ndarray, box: tuple[int, int, int, int], network: MattingNet | None = None
+) -> np.ndarray:
+    """The object in a box, [H, W] float32; only the part around the box is looked at."""
+    height, width = rgb.shape[:2]
+    part = _around(box, width, height)
+    answers = look(network or built_in(), rgb, part, box)
+    return _placed(answers[:, 0].mean(0), part, width, height)
+
+
+@torch.inference_mode()
+def look(
+    network: MattingNet,
+    rgb: np.ndarray,
+    part: tuple[int, int, int, int],
+    box: Box | None = None,
+    point: tuple[float, float] | None = None,
+) -> np.ndarray:
+    """Both answers of the network to a part of a photo, squeezed into its square, as it is and mirrored.
+
+    Returns:
+        [2, 2, SIDE, SIDE] float32: looks by answers (meant, any).
+    """
+    left, top, right, bottom = part
+    crop = rgb[top:bottom, left:right]
+    shrinks = max(crop.shape[:2]) > SIDE
+    square = cv2.resize(crop, (SIDE, SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    told = np.zeros((2, SIDE, SIDE), np.float32)
+    scale = SIDE / (right - left), SIDE / (bottom - top)
+    if box is not None:
+        x0, y0, x1, y1 = box
+        columns = slice(max(0, int((x0 - left) * scale[0])), max(1, int(np.ceil((x1 - left) * scale[0]))))
+        rows = slice(max(0, int((y0 - top) * scale[1])), max(1, int(np.ceil((y1 - top) * scale[1]))))
+        told[0, rows, columns] = 1
+    if point is not None:
+        rows, columns = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) + 0.5
+        away = np.hypot(columns - (point[0] - left) * scale[0], rows - (point[1] - top) * scale[1])
+        told[1] = np.exp(-0.5 * (away / (POINT_RADIUS * SIDE)) ** 2)
+    colors, told = torch.from_numpy(square.transpose(2, 0, 1))[None], torch.from_numpy(told)[None]
+    answers = [
+        network(colors, told)[0][0].sigmoid(),
+        network(colors.flip(-1), told.flip(-1))[0][0].sigmoid().flip(-1),
+    ]
+    return torch.stack(answers).numpy()
+
+
+def bounds(alpha: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of what is found in [H, W], without specks; None if nothing is."""
+    solid = (alpha > LEAST).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=8)
+    if count == 1:
+        return None
+    large = stats[:, cv2.CC_STAT_AREA] >= 0.02 * stats[1:, cv2.CC_STAT_AREA].max()
+    large[0] = False
+    kept = large[labels]
+    rows, columns = np.flatnonzero(kept.any(1)), np.flatnonzero(kept.any(0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _around(box: tuple[int, int, int, int], width: int, height: int) -> tuple[int, int, int, int]:
+    """The box enlarged on all sides, within the photo."""
+    left, top, right, bottom = box
+    more = (CLOSE - 1) / 2 * max(right - left, bottom - top) + 2
+    return (
+        max(0, int(left - more)),
+        max(0, int(top - more)),
+        min(width, int(np.ceil(right + more))),
+        min(height, int(np.ceil(bottom + more))),
+    )
+
+
+def _placed(answer: np.ndarray, part: tuple[int, int, int, int], width: int, height: int) -> np.ndarray:
+    """What was seen in a part, in the frame of the photo: [H, W], 0 elsewhere."""
+    left, top, right, bottom = part
+    whole = np.zeros((height, width), np.float32)
+    whole[top:bottom, left:right] = _resized(answer, right - left, bottom - top)
+    return whole
+
+
+def _resized(answer: np.ndarray, width: int, height: int) -> np.ndarray:
+    return cv2.resize(answer, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -24,15 +24,15 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that is either the old or the new one at any moment, whoever else writes it.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file that is either the old or the new one at any moment, whoever else writes it.
 
     A link in its place is replaced, not followed.
     """
     partial = path.with_name(f".{path.name}-{secrets.token_hex(4)}.partial")
     try:
-        with partial.open("x") as file:
-            file.write(text)
+        with partial.open("xb" if isinstance(content, bytes) else "x") as file:
+            file.write(content)
         sync(partial)
         partial.replace(path)
     except BaseException:

@@ -38,7 +38,7 @@ def prepare(config: PrepConfig, path: Path, context: Context) -> tuple[Photo, di
     """
     path = Path(path)
     with context.bar("prep", 3) as bar:
-        image, (width, height) = read_image(path, 2 * config.size + 384, warn=context.warn)
+        image, (width, height) = read_image(path, longest_read(config), warn=context.warn)
         bar.update(1, f"{width} x {height}")
         shown = image.shape[1], image.shape[0]
         box, point = meant(config, (width, height), shown, path.name)
@@ -66,6 +66,11 @@ def prepare(config: PrepConfig, path: Path, context: Context) -> tuple[Photo, di
         "parts_dropped": dropped,
     }
     return Photo(framed), metrics
+
+
+def longest_read(config: PrepConfig) -> int:
+    """Pixels of a photo's longer side at most, above which it is read as a smaller copy."""
+    return 2 * config.size + 384
 
 
 def keep_main_parts(rgba: np.ndarray, share: float) -> tuple[np.ndarray, list[float], int]:

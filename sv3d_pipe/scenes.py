@@ -12,6 +12,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from sv3d_pipe.errors import UserError, one_line
 from sv3d_pipe.files import file_sha256, plain, write_atomically
 from sv3d_pipe.mesh_formats import parse_formats
 from sv3d_pipe.pictures import read_focal_35mm, read_image
-from sv3d_pipe.pipeline import Image2Mesh, refuse_forks
+from sv3d_pipe.pipeline import Image2Mesh
 from sv3d_pipe.placing.build import build
 from sv3d_pipe.placing.photo_camera import PhotoCamera
 from sv3d_pipe.road.context import Context
@@ -102,7 +103,6 @@ class Image2Scene(Image2Mesh):
             UserError: what is wrong with the photo, the settings or the folder; or no object became a mesh.
         """
         began, photo = time.monotonic(), Path(photo)
-        refuse_forks()
         self.check(until=until)
         root = Path(out) if out is not None else workspace_for(photo, Path("out"))
         workspace, identity = Workspace(root), PHOTO.identity(photo)
@@ -166,17 +166,24 @@ class Image2Scene(Image2Mesh):
 
     def _config_of(self, box: str, elevation_deg: float) -> Config:
         """The settings for one object: its box, and the elevation from which the photo's camera saw it."""
-        from sv3d_pipe.orbit.store.load import is_sv3d
-
         formats = parse_formats(self.config.export.format)
         values: dict[str, Any] = {
             "prep.box": box,
             "export.format": ",".join(dict.fromkeys(("glb", *formats))),
         }
-        tells_itself = self.model is None and is_sv3d(self.config.orbit.model)
-        if self.config.orbit.elevation_deg is not None or not tells_itself:
+        if self.config.orbit.elevation_deg is not None or not self._frames_tell_elevation:
             values["orbit.elevation_deg"] = round(max(-80.0, min(80.0, elevation_deg)), 1)
         return self.config.replace(values)
+
+    @cached_property
+    def _frames_tell_elevation(self) -> bool:
+        """Whether the orbit model may be one that takes no camera poses, whose frames then show the elevation."""
+        name = self.config.orbit.model
+        if self.model is not None or name == Config().orbit.model:
+            return False
+        from sv3d_pipe.orbit.store.load import is_sv3d  # slow
+
+        return is_sv3d(name)
 
     def _found(self, photo: Path, workspace: Workspace) -> list[str]:
         """The boxes of the objects in the photo, which are looked for only once."""

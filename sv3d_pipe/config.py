@@ -38,6 +38,18 @@ class PrepConfig:
         "auto",
         "Where the cut-out comes from: the file's alpha, rembg or the offline matte; auto: the first that is available.",
     )
+    box: str = option(
+        "",
+        "Which object is meant: a box around it, left,top,right,bottom in pixels of the upright photo.",
+        at_least=0,
+        numbers=True,
+    )
+    point: str = option(
+        "",
+        "Which object is meant: a point on it, x,y in pixels of the upright photo.",
+        at_least=0,
+        numbers=True,
+    )
     fill: float = option(
         0.8, "Share of the picture's side that the object's longer side fills.", at_least=0.2, at_most=1.0
     )

@@ -31,7 +31,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """
     partial = path.with_name(f".{path.name}-{secrets.token_hex(4)}.partial")
     try:
-        with partial.open("x" if isinstance(content, str) else "xb") as file:
+        with partial.open("xb" if isinstance(content, bytes) else "x") as file:
             file.write(content)
         sync(partial)
         partial.replace(path)

@@ -29,6 +29,7 @@ from sv3d_pipe.inputs import MOST_PIXELS, SMALLEST, read_file
 from sv3d_pipe.picture_kinds import BROKEN, FORMATS, not_recognized
 
 MOST_IN_JPEG = 125_000_000  # pixels, of which only a fraction is decoded where less is needed
+EXIF, FOCAL_35MM = 0x8769, 0xA405  # Exif 2.3: the tag of its own directory, and in it FocalLengthIn35mmFilm
 BEST_DB = 100.0  # PSNR of equal pictures where a number must be finite
 
 
@@ -67,6 +68,16 @@ def read_image(
         if deep and rgba[..., :3].max() < 16 / 255:
             rgba = few_bits(data, rgba)
         return rgba, full
+
+
+def read_focal_35mm(path: Path) -> float | None:
+    """The focal length in mm that a photo's EXIF gives for 35 mm film; None where it says nothing of use."""
+    try:
+        with _explained(path, b""), Image.open(io.BytesIO(read_file(path)), formats=FORMATS) as opened:
+            focal = float(opened.getexif().get_ifd(EXIF).get(FOCAL_35MM, 0))
+    except (UserError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return focal if focal > 0 else None
 
 
 def decoded_texture(picture: Image.Image, name: str, most: int) -> Image.Image:

@@ -168,7 +168,7 @@ def photo_route(model: OrbitModel | None = None, reconstructor: Reconstructor | 
     return Route(
         PHOTO,
         (
-            Stage("prep", 2, (), _prep, _load("Photo"), _photo_content),
+            Stage("prep", 3, (), _prep, _load("Photo"), _photo_content),
             Stage(
                 "orbit", 8, ("prep",), partial(_orbit, model), _load("Views"), partial(_model_content, model)
             ),

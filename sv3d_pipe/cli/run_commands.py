@@ -17,7 +17,7 @@ from sv3d_pipe.road.workspace import Workspace
 
 SOME_FAILED = 3
 MOST_USED = (
-    "prep.matte", "orbit.model", "orbit.kind", "orbit.elevation_deg", "orbit.azimuths", "orbit.elevations",
+    "prep.matte", "prep.point", "orbit.model", "orbit.kind", "orbit.elevation_deg", "orbit.azimuths", "orbit.elevations",
     "orbit.low_vram", "refine.sds", "export.format", "export.faces", "export.texture", "export.depth",
     "export.watertight", "export.remesh", "export.up", "export.scale", "export.turntable",
 )  # fmt: skip
@@ -26,6 +26,12 @@ Until = Annotated[StageName, typer.Option(help="Stop after this stage.")]
 From = Annotated[
     StageName | None,
     typer.Option("--from", help="Run this stage and the later ones again, even if they are finished."),
+]
+Objects = Annotated[
+    Literal["main", "each"],
+    typer.Option(
+        help="main: one mesh of the main object. each: a mesh of every object, and OUT/scene.glb with all of them."
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Run everything again, even if it is finished.")]
 
@@ -40,24 +46,43 @@ def run(
     from_stage: From = None,
     until: Until = "export",
     force: Force = False,
+    objects: Objects = "main",
+    box: Annotated[
+        list[str],
+        typer.Option(
+            help="Which object is meant: a box around it in pixels of the upright photo. With --objects each it may"
+            " be repeated, and only the objects in the boxes are made.",
+            metavar="LEFT,TOP,RIGHT,BOTTOM",
+        ),
+    ] = [],  # noqa: B006 - typer reads it, nobody changes it
     choices: Choices = None,
 ) -> None:
     """Make a textured mesh from one photo.
 
     Finished stages are skipped; a stage runs again when a setting that it depends on has changed.
-    The path of the mesh is printed on stdout, everything else on stderr.
+    The path of the mesh is printed on stdout, everything else on stderr. Exit code 3: some of several
+    objects failed.
     """
-    from sv3d_pipe.pipeline import Image2Mesh
     from sv3d_pipe.road.report import make_reporter
     from sv3d_pipe.road.sources import workspace_for
 
     path = _one_photo(photo)
-    image2mesh = Image2Mesh(choices.config(), _seed(choices), choices.device, make_reporter(choices.quiet))
+    if objects == "main":
+        if len(box) > 1:
+            raise UserError("Several boxes mean several objects; add --objects each, or give one box.")
+        if box:
+            choices.settings["prep.box"] = box[0]
+    make, boxes = (_maker(objects), {"boxes": box} if objects == "each" else {})
+    image2mesh = make(choices.config(), _seed(choices), choices.device, make_reporter(choices.quiet))
     image2mesh.check(until=until)
     root = out or workspace_for(path, Path("out"))
     with at_work(root):
-        result = image2mesh(path, root, until=until, force_from="prep" if force else from_stage)
-    report(result, choices)
+        result = image2mesh(path, root, until=until, force_from="prep" if force else from_stage, **boxes)
+    if objects == "main":
+        return report(result, choices)
+    report_scene(result, choices)
+    if result.failures:
+        raise typer.Exit(SOME_FAILED)
 
 
 @with_settings(*MOST_USED)
@@ -71,6 +96,7 @@ def batch(
     from_stage: From = None,
     until: Until = "export",
     force: Force = False,
+    objects: Objects = "main",
     choices: Choices = None,
 ) -> None:
     """Make a mesh from every photo in a folder; finished ones are skipped, failed ones are listed.
@@ -79,11 +105,10 @@ def batch(
     Exit code 0: all succeeded; 3: some failed; 2: all failed. OUT/batch.json keeps the summary.
     """
     from sv3d_pipe.cli.closing_tables import show_batch
-    from sv3d_pipe.pipeline import Image2Mesh
     from sv3d_pipe.road.batch import run_batch, summarize
     from sv3d_pipe.road.report import make_reporter
 
-    make = partial(Image2Mesh, choices.config(), _seed(choices), choices.device)
+    make = partial(_maker(objects), choices.config(), _seed(choices), choices.device)
     reporter, force_from = make_reporter(choices.quiet), "prep" if force else from_stage
     with at_work(out):
         items = run_batch(make, reporter, folder, out, tuple(exclude), until=until, force_from=force_from)
@@ -91,9 +116,9 @@ def batch(
         show_batch(items)
     if choices.json:
         typer.echo(json.dumps(summarize(items), indent=1))
-    failed = sum(item.status == "failed" for item in items)
-    if failed:
-        raise typer.Exit(WRONG_USE if failed == len(items) else SOME_FAILED)
+    if any(item.error is not None for item in items):
+        all_failed = all(item.status == "failed" for item in items)
+        raise typer.Exit(WRONG_USE if all_failed else SOME_FAILED)
 
 
 def report(result, choices: Choices) -> None:
@@ -107,6 +132,26 @@ def report(result, choices: Choices) -> None:
     else:
         last = result.stages[-1].record.stage
         typer.echo(result.mesh or Workspace(result.workspace).folder(last))
+
+
+def report_scene(result, choices: Choices) -> None:
+    """:func:`report` for several objects; without a scene the path is that of their folder."""
+    from sv3d_pipe.cli.closing_tables import show_scene
+
+    if not choices.quiet:
+        show_scene(result)
+    typer.echo(json.dumps(result.summary(), indent=1) if choices.json else result.mesh or result.workspace)
+
+
+def _maker(objects: str) -> type:
+    """What makes one mesh of a photo, or a scene of all objects in it."""
+    if objects == "each":
+        from sv3d_pipe.scenes import Image2Scene
+
+        return Image2Scene
+    from sv3d_pipe.pipeline import Image2Mesh
+
+    return Image2Mesh
 
 
 def _seed(choices: Choices) -> int:

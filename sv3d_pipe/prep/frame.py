@@ -14,14 +14,12 @@ from sv3d_pipe.config import PrepConfig
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.pictures import read_image
 from sv3d_pipe.prep.matte import cut_out
+from sv3d_pipe.prep.meant import Box, box_text, meant
+from sv3d_pipe.prep.parts import NEARBY, SOLID, bounding_box, kept_parts, separate
 from sv3d_pipe.road.context import Context
 
-VISIBLE = 0.05  # alpha above this belongs to the object's bounding box
-SOLID = 0.1  # alpha above this joins parts into one component
 PART = {"alpha": 0.005, "rembg": 0.05, "offline": 0.1}  # smaller parts, as shares of the largest, may go
-NEARBY = 0.05  # parts this near, as a share of the largest one's diagonal, stay unless they are specks
 SPECK = 0.001  # share of the largest part
-COMPARABLE = 0.25  # a second part above this share of the largest makes "several objects"
 CUT = 0.08  # share of a frame side, in units of the object's extent, that counts as border contact
 TINY = 128  # pixels; a smaller object holds little to reconstruct
 NOTHING = 8  # pixels; a smaller "object" is none
@@ -33,22 +31,26 @@ def prepare(config: PrepConfig, path: Path, context: Context) -> tuple[Photo, di
     Returns:
         Photo with rgba [size, size, 4], and the metrics: object_share (of the frame, the stage's
         figure), matte (its source), background, input width and height, object_pixels (longer side of
-        the object in the input), parts kept and dropped.
+        the object in the input), crop (left, top and side of the square that the prepared picture shows,
+        in pixels of the input; it may reach beyond it), parts kept and dropped.
     Raises:
         UserError: the file cannot be used; the sentence says why and what to do.
     """
     path = Path(path)
     with context.bar("prep", 3) as bar:
-        image, (width, height) = read_image(path, 2 * config.size + 384, warn=context.warn)
+        image, (width, height) = read_image(path, longest_read(config), warn=context.warn)
         bar.update(1, f"{width} x {height}")
-        matte = cut_out(image, config.matte, path.name, context)
+        shown = image.shape[1], image.shape[0]
+        box, point = meant(config, (width, height), shown, path.name)
+        matte = cut_out(image, config.matte, path.name, context, box=box, point=point)
         bar.update(1, matte.source)
         rgba, kept, dropped = keep_main_parts(matte.rgba, PART[matte.source])
         left, top, right, bottom = bounding_box(rgba[..., 3])
-        object_pixels = round(max(right - left, bottom - top) * max(width, height) / max(image.shape[:2]))
+        scale = max(width, height) / max(shown)  # pixels of the photo per pixel of the picture
+        object_pixels = round(max(right - left, bottom - top) * scale)
         if object_pixels < NOTHING:
             raise UserError(f"No object was found in {path.name}; give a larger photo of one object.")
-        _warn(rgba[..., 3], kept, object_pixels, path.name, context)
+        _warn(rgba[..., 3], scale, object_pixels, path.name, context)
         framed = recenter(rgba, config.fill, config.size)
         share = float(framed[..., 3].mean())
         bar.update(1, f"{share:.0%} of the frame")
@@ -59,18 +61,16 @@ def prepare(config: PrepConfig, path: Path, context: Context) -> tuple[Photo, di
         "input_width": width,
         "input_height": height,
         "object_pixels": object_pixels,
+        "crop": [round(value * scale, 2) for value in square_around((left, top, right, bottom), config.fill)],
         "parts_kept": len(kept),
         "parts_dropped": dropped,
     }
     return Photo(framed), metrics
 
 
-def bounding_box(alpha: np.ndarray) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom (the last two exclusive) of the visible part; zeros if there is none."""
-    columns, rows = np.flatnonzero((alpha > VISIBLE).any(0)), np.flatnonzero((alpha > VISIBLE).any(1))
-    if len(columns) == 0:
-        return 0, 0, 0, 0
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+def longest_read(config: PrepConfig) -> int:
+    """Pixels of a photo's longer side at most, above which it is read as a smaller copy."""
+    return 2 * config.size + 384
 
 
 def keep_main_parts(rgba: np.ndarray, share: float) -> tuple[np.ndarray, list[float], int]:
@@ -95,9 +95,16 @@ def keep_main_parts(rgba: np.ndarray, share: float) -> tuple[np.ndarray, list[fl
     np.minimum.at(nearest, labels.ravel(), gap.ravel())
     stays = np.zeros(count, bool)
     stays[1:] = (areas >= share) | ((nearest[1:] <= NEARBY * diagonal) & (areas >= SPECK))
-    rim = cv2.dilate(stays[labels].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0  # the faint edge too
     kept = sorted(areas[stays[1:]].tolist(), reverse=True)
-    return np.where(rim[..., None], rgba, 0), kept, count - 1 - len(kept)
+    return kept_parts(rgba, labels, stays), kept, count - 1 - len(kept)
+
+
+def square_around(box: tuple[int, int, int, int], fill: float) -> tuple[int, int, int]:
+    """Left, top and side of the square whose side a box's longer side fills by ``fill``, the box in its middle."""
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    side = int(max(width, height) / fill)
+    return left - (side // 2 - width // 2), top - (side // 2 - height // 2), side
 
 
 def recenter(rgba: np.ndarray, fill: float, size: int) -> np.ndarray:
@@ -112,12 +119,13 @@ def recenter(rgba: np.ndarray, fill: float, size: int) -> np.ndarray:
         [size, size, 4] float32.
     """
     left, top, right, bottom = bounding_box(rgba[..., 3])
-    width, height = right - left, bottom - top
-    side = int(max(width, height) / fill)
-    x, y = side // 2 - width // 2, side // 2 - height // 2
+    first_column, first_row, side = square_around((left, top, right, bottom), fill)
+    x, y = left - first_column, top - first_row
     box = rgba[top:bottom, left:right].astype(np.float32)
     canvas = np.zeros((side, side, 4), np.float32)  # premultiplied
-    canvas[y : y + height, x : x + width] = np.concatenate([box[..., :3] * box[..., 3:], box[..., 3:]], -1)
+    canvas[y : y + bottom - top, x : x + right - left] = np.concatenate(
+        [box[..., :3] * box[..., 3:], box[..., 3:]], -1
+    )
     channels = [Image.fromarray(np.ascontiguousarray(canvas[..., i])) for i in range(4)]
     resized = np.stack([channel.resize((size, size), Image.Resampling.LANCZOS) for channel in channels], -1)
     alpha = np.where(resized[..., 3:] < 0.5 / 255, 0, resized[..., 3:])
@@ -125,7 +133,7 @@ def recenter(rgba: np.ndarray, fill: float, size: int) -> np.ndarray:
     return np.clip(np.concatenate([rgb, alpha], -1), 0, 1)
 
 
-def _warn(alpha: np.ndarray, kept: list[float], object_pixels: int, name: str, context: Context) -> None:
+def _warn(alpha: np.ndarray, scale: float, object_pixels: int, name: str, context: Context) -> None:
     sides = touched_sides(alpha)
     if sides:
         context.warn(
@@ -136,10 +144,19 @@ def _warn(alpha: np.ndarray, kept: list[float], object_pixels: int, name: str, c
         context.warn(
             f"The object in {name} is only {object_pixels} pixels long; a closer photo gives more detail."
         )
-    if len(kept) > 1 and kept[1] >= COMPARABLE:
+    objects = separate(alpha)
+    if len(objects) > 1:
+        boxes = [photo_box(part, scale) for part in objects]
         context.warn(
-            f"There seem to be several objects in {name}; they are treated as one. Crop it to a single object."
+            f"There seem to be several objects in {name}; they are treated as one. Choose one with"
+            f" {' or '.join(f'--box {box_text(box)}' for box in boxes)}, or make them all with --objects each."
         )
+
+
+def photo_box(alpha: np.ndarray, scale: float) -> Box:
+    """The box of what is visible in an alpha [H, W], in whole pixels of a photo that is ``scale`` times larger."""
+    left, top, right, bottom = bounding_box(alpha)
+    return int(left * scale), int(top * scale), int(right * scale), int(bottom * scale)
 
 
 def touched_sides(alpha: np.ndarray) -> list[str]:

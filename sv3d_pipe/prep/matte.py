@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.prep.edges import decontaminate, soften
-from sv3d_pipe.prep.offline import segment
+from sv3d_pipe.prep.meant import Box, Point, only_meant
+from sv3d_pipe.prep.offline import segment, segment_box, surroundings
 from sv3d_pipe.road.context import Context
 
 MIN_TRANSPARENT = 0.01  # share of the picture; a meaningful alpha hides at least this much
@@ -34,16 +35,35 @@ class Matte:
     plain: bool = True
 
 
-def cut_out(image: np.ndarray, method: str, name: str, context: Context) -> Matte:
+def cut_out(
+    image: np.ndarray,
+    method: str,
+    name: str,
+    context: Context,
+    box: Box | None = None,
+    point: Point | None = None,
+) -> Matte:
     """Separate the object from its background.
 
     Args:
         image: [H, W, 3 or 4] float32 in [0, 1].
         method: "auto" (alpha if it says something, else rembg if at hand, else offline) or one of them.
         name: the photo's name, for messages.
+        box, point: which object is meant, in pixels of the image; by default all that stands out.
     Raises:
-        UserError: the method asked for is not possible, or no object was found.
+        UserError: the method asked for is not possible, or no object was found (there).
     """
+    matte = _cut_out(image, method, name, context, box)
+    rgba = only_meant(matte.rgba, box, point)
+    if box is not None and not rgba[..., 3].any():
+        raise UserError(
+            f"No object was found in the given box of {name}; draw the box around the whole object, with a little"
+            " of the background."
+        )
+    return replace(matte, rgba=rgba)
+
+
+def _cut_out(image: np.ndarray, method: str, name: str, context: Context, box: Box | None) -> Matte:
     rgb = np.ascontiguousarray(image[..., :3])
     has_alpha = image.shape[-1] == 4 and is_meaningful(image[..., 3])
     if method == "alpha" and not has_alpha:
@@ -59,7 +79,7 @@ def cut_out(image: np.ndarray, method: str, name: str, context: Context) -> Matt
             if method == "rembg":
                 raise UserError(f"rembg failed ({error}); repair it or use prep.matte=offline.") from error
             context.warn(f"rembg could not be used ({error}), so the offline matte cut out the object.")
-    return _offline(rgb, name, context)
+    return _offline(rgb, name, context, box)
 
 
 def is_meaningful(alpha: np.ndarray) -> bool:
@@ -98,9 +118,17 @@ def _rembg(rgb: np.ndarray) -> np.ndarray:
     return decontaminate(rgb, np.clip((alpha - 0.05) / 0.9, 0, 1))
 
 
-def _offline(rgb: np.ndarray, name: str, context: Context) -> Matte:
-    mask, plain = segment(rgb)
-    if not mask.any():
+def _offline(rgb: np.ndarray, name: str, context: Context, box: Box | None) -> Matte:
+    if box is None:
+        mask, plain = segment(rgb)
+        rgba = soften(rgb, mask)
+    else:
+        part = surroundings(rgb.shape[:2], box)
+        top, left = part[0].start, part[1].start
+        mask, plain = segment_box(rgb[part], (box[0] - left, box[1] - top, box[2] - left, box[3] - top))
+        rgba = np.zeros((*rgb.shape[:2], 4), np.float32)
+        rgba[part] = soften(rgb[part], mask)
+    if not mask.any() and box is None:
         raise UserError(
             f"No object was found in {name}; give a photo on a plain background or a cut-out PNG."
         )
@@ -109,4 +137,4 @@ def _offline(rgb: np.ndarray, name: str, context: Context) -> Matte:
             f"The background of {name} is busy, so the cut-out is a guess;"
             " a cut-out PNG or the rembg extra gives better meshes."
         )
-    return Matte(soften(rgb, mask), "offline", plain)
+    return Matte(rgba, "offline", plain)

@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 
 from sv3d_pipe.prep.backdrop import CROSS3, Backdrop, find_backdrop
+from sv3d_pipe.prep.meant import Box, box_mask, within_box
 
 SIDE = 384  # longer side at which the object is segmented; edges are refined at full size later
 BUSY_SIDE = 320  # longer side for GrabCut alone
+AROUND = 0.25  # of a box's longer side, on each side of it: what the background is learned from
 LARGEST = 0.85  # share of the frame; a "plain backdrop" that leaves more than this is none
 
 
@@ -24,9 +26,7 @@ def segment(rgb: np.ndarray) -> tuple[np.ndarray, bool]:
         mask [h, w] bool at reduced size (longer side at most 384; empty if nothing was found) and
         whether the background was plain.
     """
-    scale = min(1.0, SIDE / max(rgb.shape[:2]))
-    size = [max(8, round(n * scale)) for n in (rgb.shape[1], rgb.shape[0])]
-    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    small = _reduced(rgb, SIDE)
     bounds = find_letterbox(small)
     top, bottom, left, right = bounds
     inner = np.ascontiguousarray(small[top:bottom, left:right])
@@ -41,6 +41,13 @@ def segment(rgb: np.ndarray) -> tuple[np.ndarray, bool]:
     return mask, True
 
 
+def _reduced(rgb: np.ndarray, side: int) -> np.ndarray:
+    """A copy whose longer side has at most so many pixels."""
+    scale = min(1.0, side / max(rgb.shape[:2]))
+    size = [max(8, round(n * scale)) for n in (rgb.shape[1], rgb.shape[0])]
+    return cv2.resize(np.ascontiguousarray(rgb), size, interpolation=cv2.INTER_AREA)
+
+
 def _segment_busy(rgb: np.ndarray, bounds: tuple[int, int, int, int]) -> np.ndarray:
     """GrabCut without a backdrop, at a lower resolution still (it is slow on rich colors): [H, W] bool."""
     height, width = rgb.shape[:2]
@@ -52,6 +59,44 @@ def _segment_busy(rgb: np.ndarray, bounds: tuple[int, int, int, int]) -> np.ndar
     if cut is None:
         return np.zeros((height, width), bool)
     return cv2.resize(cut.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
+
+
+def surroundings(shape: tuple[int, int], box: Box) -> tuple[slice, slice]:
+    """Rows and columns of a picture [H, W] that show a box and, on all sides, some of what surrounds it."""
+    margin = AROUND * max(box[2] - box[0], box[3] - box[1])
+    left, top = (max(0, int(low - margin)) for low in box[:2])
+    right, bottom = (int(np.ceil(high + margin)) for high in box[2:])
+    return slice(top, min(bottom, shape[0])), slice(left, min(right, shape[1]))
+
+
+def segment_box(rgb: np.ndarray, box: Box) -> tuple[np.ndarray, bool]:
+    """Find the object in a box: what surrounds the box is surely background.
+
+    Args:
+        rgb: [H, W, 3] float32 in [0, 1], the box and its :func:`surroundings`.
+        box: in its pixels.
+    Returns:
+        mask [h, w] bool and whether the background was plain, as :func:`segment` does.
+    """
+    small = _reduced(rgb, SIDE)
+    across, down = small.shape[1] / rgb.shape[1], small.shape[0] / rgb.shape[0]
+    return _segment_within(small, (box[0] * across, box[1] * down, box[2] * across, box[3] * down))
+
+
+def _segment_within(rgb: np.ndarray, box: Box) -> tuple[np.ndarray, bool]:
+    within = box_mask(rgb.shape[:2], box)
+    backdrop = find_backdrop(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab))
+    rough = backdrop.foreground > 0.5
+    plain = backdrop.plain and rough.mean() <= LARGEST
+    if plain:
+        rough = within_box(np.repeat(rough[..., None], 4, -1).astype(np.float32), box)[..., 3] > 0.5
+        seeds = np.where(rough, _seeds(backdrop), cv2.GC_BGD).astype(np.uint8)
+    else:
+        rough = within
+        seeds = _ellipse(*rgb.shape[:2], (box[1], box[3], box[0], box[2]))
+    seeds[~within] = cv2.GC_BGD
+    cut = grab_cut(rgb, seeds, rounds=3 if plain else 5)
+    return (rough if cut is None or (plain and not cut.any()) else cut) & within, plain
 
 
 def find_letterbox(rgb: np.ndarray) -> tuple[int, int, int, int]:
@@ -97,7 +142,7 @@ def _seeds(backdrop: Backdrop) -> np.ndarray:
     return seeds
 
 
-def _ellipse(height: int, width: int, bounds: tuple[int, int, int, int]) -> np.ndarray:
+def _ellipse(height: int, width: int, bounds: tuple[float, float, float, float]) -> np.ndarray:
     """Seeds without knowledge: probably the object in the middle, surely not at the border or on a bar."""
     top, bottom, left, right = bounds
     y = (np.arange(height)[:, None] + 0.5 - top) / (bottom - top) - 0.5

@@ -39,7 +39,7 @@ class Converter(Protocol):
 
 @dataclass(frozen=True)
 class Item:
-    """What became of one photo: a result, or the sentence that says why not.
+    """What became of one photo: a result, or the sentence that says why not, or both if some of its objects failed.
 
     Attributes:
         photo: path relative to the folder.
@@ -52,9 +52,9 @@ class Item:
 
     @property
     def status(self) -> str:
-        """failed, skipped (all was finished before) or done."""
-        if self.result is None:
-            return "failed"
+        """failed, partial (some of its objects failed), skipped (all was finished before) or done."""
+        if self.error is not None:
+            return "failed" if self.result is None else "partial"
         return "skipped" if all(run.skipped for run in self.result.stages) else "done"
 
     def summary(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def run_batch(
             if len(cards) > 1:
                 _tell(reporter, f"[{number}/{len(photos)}] {item.photo}", item)
             elif item.error:
-                reporter.say(f"{item.photo} failed: {item.error}")
+                reporter.say(f"{item.photo} {item.status}: {item.error}")
             keep(item)
     return items
 
@@ -128,7 +128,8 @@ def run_batch(
 def summarize(items: list[Item]) -> dict[str, Any]:
     """Counts by status and one entry per photo, as plain JSON values."""
     counts = {
-        status: sum(item.status == status for item in items) for status in ("done", "skipped", "failed")
+        status: sum(item.status == status for item in items)
+        for status in ("done", "skipped", "partial", "failed")
     }
     return {"photos": len(items), **counts, "items": [item.summary() for item in items]}
 
@@ -194,6 +195,7 @@ def _run_one(image2mesh: Converter, folder: Path, out: Path, run: dict[str, Any]
     try:
         workspace = workspace_for(photo, out / relative.parent)
         result = image2mesh(photo, workspace, **run)
+        error = " ".join(result.failures) or None
     except Exception as reason:  # one photo's trouble, whatever it is, is not the next one's
         error = explain(reason, workspace)
     return Item(relative, result, error, time.monotonic() - began)
@@ -205,8 +207,9 @@ def _give_up(folder: Path, photo: Path) -> Item:
 
 def _tell(reporter: Reporter, title: str, item: Item) -> None:
     """One line on a photo that a worker has finished, and one per warning."""
+    if item.error is not None:
+        reporter.say(f"{title} {item.status}: {item.error}")
     if item.result is None:
-        reporter.say(f"{title} failed: {item.error}")
         return
     metric = format_metric(item.result.stages[-1].record.metrics)
     reporter.say(f"{title} {item.status}: {item.seconds:.1f} s, {metric}")

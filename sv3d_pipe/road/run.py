@@ -79,6 +79,11 @@ class Result:
     stages: tuple[StageRun, ...]
     seconds: float
 
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """A sentence for every part of the work that failed; a run that could not go on raises instead."""
+        return ()
+
     def summary(self) -> dict[str, Any]:
         """Plain JSON values: workspace, mesh, seconds, and per stage skipped, seconds, metrics..."""
         kept = ("stage", "key", "seconds", "peak_memory_mb", "device", "metrics", "warnings")

@@ -93,6 +93,7 @@ def test_prepare_a_cut_out(tmp_path):
         "input_width": 400,
         "input_height": 300,
         "object_pixels": 200,
+        "crop": [0, -50, 400],
         "parts_kept": 1,
         "parts_dropped": 0,
     }

@@ -1,0 +1,54 @@
+"""The boxes of all objects that a photo shows, for making each by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sv3d_pipe.config import PrepConfig
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.pictures import read_image
+from sv3d_pipe.prep.frame import longest_read
+from sv3d_pipe.prep.matte import cut_out, is_meaningful
+from sv3d_pipe.prep.meant import Box
+from sv3d_pipe.prep.objects import find_objects
+from sv3d_pipe.prep.parts import bounding_box, separate
+from sv3d_pipe.road.context import Context
+
+MARGIN = 2  # pixels of the picture around what is visible of an object
+MOST = 12  # objects of one photo
+
+
+def find_boxes(config: PrepConfig, path: Path, context: Context) -> list[Box]:
+    """The objects' boxes in whole pixels of the upright photo, the most prominent first.
+
+    Args:
+        config: whose ``matte`` says how they are found: among the parts of the file's own alpha or of the cut-out
+            asked for, or else by :func:`sv3d_pipe.prep.objects.find_objects`.
+    Raises:
+        UserError: the photo cannot be read or cut out, or nothing was found in it.
+    """
+    image, (width, height) = read_image(path, longest_read(config), warn=context.warn)
+    has_alpha = image.shape[-1] == 4 and is_meaningful(image[..., 3])
+    if config.matte == "auto" and not has_alpha:
+        alphas = [found.alpha for found in find_objects(np.ascontiguousarray(image[..., :3]))]
+    else:
+        alphas = separate(cut_out(image, config.matte, path.name, context).rgba[..., 3])
+    if not alphas:
+        raise UserError(f"No object was found in {path.name}; give the objects' boxes with --box.")
+    if len(alphas) > MOST:
+        context.warn(
+            f"{path.name} shows {len(alphas)} objects; only the {MOST} most prominent ones are made."
+        )
+    scale = max(width, height) / max(image.shape[:2])
+    return [_whole_pixels(bounding_box(alpha), scale, width, height) for alpha in alphas[:MOST]]
+
+
+def _whole_pixels(box: tuple[int, int, int, int], scale: float, width: int, height: int) -> Box:
+    """A box of the picture, a little wider, in whole pixels of the photo that is ``scale`` times larger."""
+    left, top = (max(0, int((low - MARGIN) * scale)) for low in box[:2])
+    right, bottom = (
+        min(most, int(np.ceil((high + MARGIN) * scale))) for high, most in zip(box[2:], (width, height))
+    )
+    return left, top, right, bottom

@@ -14,7 +14,8 @@ BLURS = (
     0.02,
     0.05,
 )  # standard deviations at the object's foot, half way and at the shadow's end, of its size
-FEET = 0.2  # of the object's height: what is lower stands on the ground
+TOUCHES = ((0.012, 0.008), (0.05, 0.02))  # widths and heights of the dark rims, of the object's size
+FEET = 0.3  # of the object's height: a column that ends this much above the lowest one hangs in the air
 
 
 def shade(behind: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -25,46 +26,55 @@ def shade(behind: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> np
 
 
 def contact_shadow(alpha: np.ndarray) -> np.ndarray:
-    """[H, W] in [0, 1]: a soft band under the lowest point of each column that is near the ground."""
+    """[H, W] in [0, 1]: soft rims under the lowest point of each column that stands on the ground."""
     left, top, right, bottom = bounding_box(alpha)
-    size, feet = max(right - left, bottom - top), FEET * (bottom - top)
-    lowest, columns = _lowest(alpha)
-    near = np.clip(1 - (bottom - 1 - lowest) / feet, 0, 1)
+    columns, lowest, stands = _feet(alpha)
     line = np.zeros(alpha.shape, np.float32)
-    line[lowest, columns] = near
-    wide, high = max(1.0, 0.03 * size), max(1.0, 0.012 * size)
-    soft = cv2.GaussianBlur(line, (0, 0), sigmaX=wide, sigmaY=high)
-    return np.clip(soft * high * np.sqrt(2 * np.pi), 0, 1)  # 1 under a long straight foot
+    line[lowest, columns] = stands
+    shadow = np.zeros_like(line)
+    for share in TOUCHES:
+        wide, high = (max(1.0, s * max(right - left, bottom - top)) for s in share)
+        soft = cv2.GaussianBlur(line, (0, 0), sigmaX=wide, sigmaY=high)
+        shadow += np.clip(soft * high * np.sqrt(2 * np.pi), 0, 1) / len(
+            TOUCHES
+        )  # 1 under a long straight foot
+    return shadow
 
 
 def cast_shadow(alpha: np.ndarray, skew: float, flat: float, backward: bool) -> np.ndarray:
     """[H, W] in [0, 1]: the silhouette laid on the ground, the blurrier the farther from the object's foot.
 
+    Each column lies down from its own foot; one that hangs in the air, from the height of the lowest foot.
+
     Args:
         alpha: [H, W] the object.
-        skew: sideways shift of a point of the shadow, of its height above the foot.
+        skew: sideways shift of a point of the shadow, as a share of the shadow's length up to there.
         flat: the shadow's length, of the object's height.
         backward: the light comes from the camera's side.
     """
     left, top, right, bottom = bounding_box(alpha)
-    size, height = max(right - left, bottom - top), bottom - top
-    lowest, columns = _lowest(alpha)
-    body = alpha.copy()
-    for row, column in zip(lowest, columns):  # light hardly reaches the ground under a low belly
-        if bottom - row <= FEET * height:
-            body[row:bottom, column] = 1
-    along = flat if backward else -flat
-    lying = np.float32([[1, -skew * flat, skew * flat * bottom], [0, along, bottom - along * bottom]])
-    shadow = cv2.warpAffine(body, lying, alpha.shape[::-1])
-    soft = [cv2.GaussianBlur(shadow, (0, 0), max(0.5, blur * size)) for blur in BLURS]
-    rows = np.arange(len(alpha)) + 0.5
-    far = np.clip(np.abs(bottom - rows) / (flat * height), 0, 1) * (len(BLURS) - 1)
-    weights = [np.clip(1 - np.abs(far - i), 0, 1)[:, None] for i in range(len(BLURS))]
-    return np.clip(sum(w * s for w, s in zip(weights, soft)), 0, 1).astype(np.float32)
+    columns, lowest, stands = _feet(alpha)
+    foot = np.full(alpha.shape[1], bottom - 1.0)
+    foot[columns] -= (bottom - 1 - lowest) * stands
+    y, x = np.nonzero(alpha)
+    height = np.maximum(foot[x] - y, 0)
+    rows = np.round(foot[x] + (-flat if backward else flat) * height).astype(int)
+    across = np.round(x + skew * flat * height).astype(int)
+    inside = (rows >= 0) & (rows < alpha.shape[0]) & (across >= 0) & (across < alpha.shape[1])
+    far = height / (bottom - top) * (len(BLURS) - 1)
+    shadow = np.zeros(alpha.shape, np.float32)
+    for i, blur in enumerate(BLURS):
+        layer = np.zeros(alpha.shape, np.float32)
+        weight = alpha[y, x] * np.clip(1 - np.abs(far - i), 0, 1)
+        np.maximum.at(layer, (rows[inside], across[inside]), weight[inside].astype(np.float32))
+        shadow += cv2.GaussianBlur(layer, (0, 0), max(1.0, blur * max(right - left, bottom - top)))
+    return np.clip(shadow, 0, 1)
 
 
-def _lowest(alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The row of the lowest solid pixel in each column that has one, and these columns: [n] both."""
+def _feet(alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The columns [n] that hold something solid, the lowest such row in each, and how much it stands there, 1 to 0."""
+    left, top, right, bottom = bounding_box(alpha)
     solid = alpha > 0.5
     columns = np.flatnonzero(solid.any(0))
-    return len(alpha) - 1 - solid[::-1, columns].argmax(0), columns
+    lowest = len(alpha) - 1 - solid[::-1, columns].argmax(0)
+    return columns, lowest, np.clip(2 - 2 * (bottom - 1 - lowest) / (FEET * (bottom - top)), 0, 1)

@@ -100,7 +100,7 @@ def compose(rgba: np.ndarray, background: np.ndarray, rng: np.random.Generator) 
 
 
 def backdrop(photograph: np.ndarray, width: int, height: int, rng: np.random.Generator) -> np.ndarray:
-    """A part of a photograph at a given size, mirrored by chance, every other time out of focus."""
+    """A part of a photograph at a given size, mirrored or out of focus half of the time each."""
     rows, columns = photograph.shape[:2]
     scale = min(columns / width, rows / height) * rng.uniform(0.75, 1)
     w, h = int(width * scale), int(height * scale)

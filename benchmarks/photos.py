@@ -29,9 +29,9 @@ from sv3d_pipe.evaluate.picture_scores import psnr, silhouette_iou
 from sv3d_pipe.evaluate.suite import Options, Suite, run_suite, tables
 from sv3d_pipe.evaluate.tables import Row
 from sv3d_pipe.evaluate.truth import in_world
+from sv3d_pipe.picture_kinds import SUFFIXES
 from sv3d_pipe.pictures import load_png
 from sv3d_pipe.render.draw import render_views
-from sv3d_pipe.road.sources import IMAGE_SUFFIXES
 
 STAGES = ("1-prep", "2-orbit", "3-nerf", "4-refine", "5-export")
 FACES = (2_000, 200_000)
@@ -41,7 +41,7 @@ BYTES_PER_MAXRSS = 1 if sys.platform == "darwin" else 1024
 
 def find_photos(folder: Path) -> list[Path]:
     """The pictures of a folder; ``*.matte.png`` are ground-truth mattes, not photos."""
-    paths = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    paths = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
     return sorted(p for p in paths if not p.stem.endswith(".matte"))
 
 

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test goldens kills validate fuzz inputs lowest install lint mini gpu clean
+.PHONY: demo test goldens kills validate fuzz inputs lowest install lint mini matte gpu clean
 
 demo: install  ## make a textured mesh from a photo, about two minutes
 	$(BIN)/img2mesh examples/bird.png --preset draft
@@ -51,6 +51,7 @@ lint: install  ## style, and which room may import which (pyproject.toml)
 	$(BIN)/lint-imports
 
 OBJECTS ?= objects
+BACKGROUNDS ?= backgrounds
 MINI_VIEWS := --orbit random --distance sphere --views 32 --photos 6
 MINI_PHOTOS := --orbit photos --size 448
 mini: install  ## train the built-in model again from OBJECTS/train and OBJECTS/val
@@ -62,6 +63,10 @@ mini: install  ## train the built-in model again from OBJECTS/train and OBJECTS/
 	$(BIN)/img2mesh render $(OBJECTS)/train --seed 2 --textures keep --lighting none -o data/photos/plain $(MINI_PHOTOS) --views 12
 	$(BIN)/img2mesh render $(OBJECTS)/val --seed 3 --textures keep --lighting none -o data/val-photos $(MINI_PHOTOS) --views 4
 	$(BIN)/img2mesh finetune-depth data/photos -o checkpoints/mini --validation data/val-photos
+
+matte: install  ## train the network that cuts objects out of photos, from OBJECTS/train and photographs in BACKGROUNDS
+	$(BIN)/img2mesh render $(OBJECTS)/train --seed 11 --textures keep -o data/cutouts --orbit photos --size 448 --views 6
+	$(BIN)/img2mesh finetune-matte data/cutouts --backgrounds $(BACKGROUNDS) -o checkpoints/matte --minutes 180
 
 gpu:  ## on a machine with a CUDA card: its tests and the table of performance; needs no .venv, only the dependencies
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py $(GPU)

@@ -34,9 +34,10 @@ ASSUMED_ELEVATION_DEG = 10.0  # of a photo that nobody said more of
 class PrepConfig:
     """Cut the object out of the photo and center it."""
 
-    matte: Literal["auto", "alpha", "offline", "rembg"] = option(
+    matte: Literal["auto", "alpha", "net", "offline", "rembg"] = option(
         "auto",
-        "Where the cut-out comes from: the file's alpha, rembg or the offline matte; auto: the first that is available.",
+        "Where the cut-out comes from: the file's alpha, the built-in network, the offline matte for plain backgrounds,"
+        " or rembg if installed; auto: alpha if there is any, else the network and the offline matte.",
     )
     box: str = option(
         "",

@@ -33,7 +33,7 @@ PACKAGES = (
 OPTIONAL = ("nerfacc", "rembg")
 EXTRAS = {  # package: what it adds, and how it is installed
     "accelerate": ("orbits in less GPU memory (orbit.low_vram)", "accelerate"),
-    "rembg": ("cut-outs by a network instead of the offline matte", "'img2mesh[rembg]'"),
+    "rembg": ("cut-outs by rembg's networks (prep.matte=rembg)", "'img2mesh[rembg]'"),
     "usd-core": ("USDZ files", "'img2mesh[usd]'"),
     "pynanoinstantmeshes": ("export.remesh", "'img2mesh[remesh]'"),
     "peft": ("fine-tuning with LoRA", "'img2mesh[train]'"),
@@ -168,9 +168,8 @@ def _stages(device: str) -> dict[str, str]:
     rembg = rembg_model()
     number = "float32; fine-tuning in bfloat16" if prefers_bfloat16(device) else "float32"
     return {
-        "prep": f"the photo's alpha, else rembg ({rembg})"
-        if rembg
-        else "the photo's alpha, else the offline matte",
+        "prep": "the photo's alpha, else the built-in network"
+        + (f"; rembg ({rembg}) if asked for" if rembg else ""),
         "orbit": f"diffusers on {device}, {number}",
         "nerf": f"hash grid on {device}",
         "refine": f"marching tetrahedra on {device}",

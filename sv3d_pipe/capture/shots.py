@@ -14,7 +14,7 @@ from sv3d_pipe.capture.transforms import FEWEST, MOST, Frame
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.pictures import read_image, resize_rgba
 from sv3d_pipe.prep.frame import PART, keep_main_parts
-from sv3d_pipe.prep.matte import MIN_TRANSPARENT, cut_out, is_meaningful
+from sv3d_pipe.prep.matte import MIN_TRANSPARENT, Matte, cut_out, is_meaningful
 from sv3d_pipe.prep.white_orbit import is_on_white
 from sv3d_pipe.road.context import Context
 
@@ -41,7 +41,7 @@ class Shot:
         rgba: [h, w, 4] uint8, color premultiplied: the part of the picture that holds the object.
         left, top: where that part lies in the whole picture.
         cut: whether the picture's border cuts the object.
-        source: "alpha", "mask", "rembg" or "offline". plain: False where a matte met a busy background.
+        source: "alpha", "mask", "net", "offline" or "rembg". sure: False where a matte is likely wrong.
         on_white: [H, W, 3] uint8, the whole picture, where a matte met white: all of these are cut out together
             once it is known where the object is.
     """
@@ -54,7 +54,7 @@ class Shot:
     top: int
     cut: bool
     source: str
-    plain: bool
+    sure: bool
     on_white: np.ndarray | None = None
 
     @property
@@ -91,13 +91,13 @@ def read_shots(frames: list[Frame], matte: str, context: Context) -> list[Shot]:
     with context.bar("reading", len(frames)) as bar:
         for frame in frames:
             shot = _read_shot(frame, matte, budget, animated.append)
-            if shot is None or not shot.plain:
+            if shot is None or not shot.sure:
                 failed.append(frame.image.name)
             else:
                 shots.append(shot)
             if len(failed) > BUSY_SHARE * len(frames):
                 raise UserError(
-                    f"The pictures have no masks and their backgrounds are too busy to cut the object out "
+                    f"The pictures have no masks, and the object cannot be cut out of their backgrounds with certainty "
                     f"(the first is {failed[0]}); save them as cut-out PNGs or name their masks in mask_path."
                 )
             bar.update(1, frame.image.name)
@@ -120,7 +120,7 @@ def _thinned(frames: list[Frame], context: Context) -> list[Frame]:
 
 
 def _warn(shots: list[Shot], failed: list[str], context: Context) -> None:
-    guessed = sum(shot.source in ("offline", "rembg") for shot in shots)
+    guessed = sum(shot.source in ("net", "offline", "rembg") for shot in shots)
     if guessed:
         context.warn(
             f"{guessed} pictures have neither transparency nor a mask and were cut out by a matte; "
@@ -172,7 +172,7 @@ def _read_shot(frame: Frame, matte: str, budget: int, warn: Callable[[str], None
     """
     image, (width, height) = _read_picture(frame, warn)
     lens = read_lens(frame.optics, width, height, frame.image).scaled(image.shape[1], image.shape[0])
-    plain, on_white = True, None
+    sure, on_white = True, None
     if image.shape[-1] == 4 and float((image[..., 3] > 0.5).mean()) <= 1 - MIN_TRANSPARENT:
         rgba, source = image, "alpha"
     elif frame.mask is not None:
@@ -184,18 +184,29 @@ def _read_shot(frame: Frame, matte: str, budget: int, warn: Callable[[str], None
             image, lens = cv2.resize(image, size, interpolation=cv2.INTER_AREA), lens.scaled(*size)
             on_white = (image[..., :3] * 255 + 0.5).astype(np.uint8)
         try:
-            cut = cut_out(image, matte, frame.image.name, Context())
+            cut = _cut(image, matte, frame.image.name)
         except UserError:
             if matte in ("alpha", "rembg"):
                 raise
             return None
-        rgba, source, plain = keep_main_parts(cut.rgba, PART[cut.source])[0], cut.source, cut.plain
-        if source != "offline":  # rembg was asked for, or is here: it needs no help
+        rgba, source, sure = keep_main_parts(cut.rgba, PART[cut.source])[0], cut.source, cut.sure
+        if source != "offline":  # a network needs no help
             on_white = None
-    return replace(_crop(frame, lens, rgba, source, plain, budget), on_white=on_white)
+    return replace(_crop(frame, lens, rgba, source, sure, budget), on_white=on_white)
 
 
-def _crop(frame: Frame, lens: Lens, rgba: np.ndarray, source: str, plain: bool, budget: int) -> Shot:
+def _cut(image: np.ndarray, matte: str, name: str) -> Matte:
+    """A cut-out; unless a method is asked for, the offline matte where the background is plain, for speed, else the network."""
+    if matte != "auto":
+        return cut_out(image, matte, name, Context())
+    try:
+        cut = cut_out(image, "offline", name, Context())
+    except UserError:
+        cut = None
+    return cut if cut is not None and cut.sure else cut_out(image, "net", name, Context())
+
+
+def _crop(frame: Frame, lens: Lens, rgba: np.ndarray, source: str, sure: bool, budget: int) -> Shot:
     alpha = rgba[..., 3]
     border = np.concatenate(
         [alpha[:2].ravel(), alpha[-2:].ravel(), alpha[:, :2].ravel(), alpha[:, -2:].ravel()]
@@ -210,12 +221,12 @@ def _crop(frame: Frame, lens: Lens, rgba: np.ndarray, source: str, plain: bool, 
         share = (budget / pixels) ** 0.5
         size = (max(1, int(lens.width * share)), max(1, int(lens.height * share)))
         smaller = resize_rgba(rgba, size)
-        return _crop(frame, lens.scaled(*size), smaller, source, plain, 2 * budget)
+        return _crop(frame, lens.scaled(*size), smaller, source, sure, 2 * budget)
     left, top = max(int(x[0]) - RIM, 0), max(int(y[0]) - RIM, 0)
     part = rgba[top : int(y[-1]) + 1 + RIM, left : int(x[-1]) + 1 + RIM]
     premultiplied = np.concatenate([part[..., :3] * part[..., 3:], part[..., 3:]], -1)
     stored = (np.clip(premultiplied, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return Shot(frame.image.name, frame.c2w, lens, stored, left, top, cut, source, plain)
+    return Shot(frame.image.name, frame.c2w, lens, stored, left, top, cut, source, sure)
 
 
 def _read_picture(frame: Frame, warn: Callable[[str], None]) -> tuple[np.ndarray, tuple[int, int]]:

@@ -9,6 +9,8 @@ import typer
 
 from sv3d_pipe.cli.signatures import MOST_SEED
 
+EVERY = 100  # steps between lines where there is no terminal
+
 
 def finetune_matte(
     cutouts: Annotated[
@@ -31,6 +33,12 @@ def finetune_matte(
     size: Annotated[
         int, typer.Option(help="Side of the training scenes in pixels, a multiple of 32.", min=96, max=1024)
     ] = 320,
+    judged_scenes: Annotated[
+        int,
+        typer.Option(
+            help="Held-out scenes to measure on at the end, from which it learns when to warn.", min=20
+        ),
+    ] = 500,
     workers: Annotated[int, typer.Option(help="Processes that compose scenes.", min=0, max=64)] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of weights and scenes.", min=0, max=MOST_SEED)] = 0,
@@ -50,7 +58,9 @@ def finetune_matte(
     from sv3d_pipe.cli.guard import at_work
     from sv3d_pipe.device import resolve_device
     from sv3d_pipe.errors import UserError
-    from sv3d_pipe.finetune.matte_training import Material, measure, train
+    from sv3d_pipe.finetune.matte_measuring import calibrate, judge, summary
+    from sv3d_pipe.finetune.matte_training import Material, train
+    from sv3d_pipe.prep.matting.doubt import save_calibration
 
     if size % 32:
         raise UserError(
@@ -75,10 +85,12 @@ def finetune_matte(
         def on_step(step: int, loss: float, gone: float) -> None:
             recent[0] += (loss - recent[0]) * max(0.02, 1 / step)
             progress.update(task, completed=gone, loss=f"step {step}, loss {recent[0]:.3f}")
+            if step % EVERY == 0 and not progress.console.is_terminal:
+                typer.echo(f"step {step}, loss {recent[0]:.3f}, {gone:.0%} of the time")
 
         network = train(material, out, start, size, minutes, resolve_device(device), seed, workers, on_step)
-    found = measure(network, material, size)
-    typer.echo(
-        "On held-out objects and backgrounds: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items()) + "."
-    )
+        judging = progress.add_task("Measuring", total=judged_scenes, loss="")
+        judged = judge(network.cpu(), material, judged_scenes, seed, lambda: progress.advance(judging))
+        save_calibration(calibrate(judged), out)
+    typer.echo(summary(judged))
     typer.echo(f"The network is in {out}.")

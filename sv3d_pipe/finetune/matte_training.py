@@ -31,8 +31,6 @@ FROZEN_STAGES = 2  # of the trunk, with its stem: edges and colors are the same 
 EDGE_WEIGHT = 4.0  # of pixels at the edge of an object, beside 1 elsewhere
 ROUGH_WEIGHT = 0.3  # of the rougher answers
 ANY_WEIGHT = 0.5  # of the second answer, beside 1 for what is meant
-MEASURED = 240  # scenes of held-out objects on held-out backgrounds
-WRONG = 0.8  # IoU below which a cut-out counts as wrong
 
 
 @dataclass(frozen=True)
@@ -197,30 +195,3 @@ def _loss(logits: torch.Tensor, alphas: torch.Tensor, edges: bool) -> torch.Tens
     overlap = 1 - (both + some) / (either + some)
     per_answer = (entropy + overlap).mean(0)  # [2]
     return per_answer[0] + ANY_WEIGHT * per_answer[1]
-
-
-@torch.inference_mode()
-def measure(network: MattingNet, material: Material, size: int, seed: int = 1) -> dict[str, float]:
-    """Mean IoU and share of wrong cut-outs of held-out scenes, by what is told, and the mean absolute error of alpha."""
-    device = next(network.parameters()).device
-    rng, found = np.random.default_rng(seed), {"untold": [], "box": [], "point": []}
-    cutouts, backdrops = Material(material.cutouts, material.backgrounds, held_out=True).open()
-    off = []
-    for _ in range(MEASURED):
-        colors, told, alphas = (
-            torch.from_numpy(part)[None].to(device).float() / 255
-            for part in arrays(compose(rng, cutouts, backdrops, size))
-        )
-        if alphas[0, 0].max() < 0.5:  # nothing to find
-            continue
-        alpha = network(colors, told)[0][0, 0].sigmoid()
-        kind = "box" if told[0, 0].any() else "point" if told[0, 1].any() else "untold"
-        mine, true = alpha > 0.5, alphas[0, 0] > 0.5
-        found[kind].append(((mine & true).sum() / (mine | true).sum().clamp(min=1)).item())
-        off.append((alpha - alphas[0, 0]).abs().mean().item())
-    result = {"mean_absolute_error": float(np.mean(off))}
-    for kind, ious in found.items():
-        if ious:
-            result[f"iou_{kind}"] = float(np.mean(ious))
-            result[f"wrong_{kind}"] = float(np.mean(np.array(ious) < WRONG))
-    return result

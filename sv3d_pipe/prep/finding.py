@@ -10,7 +10,7 @@ from sv3d_pipe.config import PrepConfig
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.pictures import read_image
 from sv3d_pipe.prep.frame import longest_read
-from sv3d_pipe.prep.matte import cut_out, is_meaningful
+from sv3d_pipe.prep.matte import cut_out
 from sv3d_pipe.prep.meant import Box
 from sv3d_pipe.prep.objects import find_objects
 from sv3d_pipe.prep.parts import bounding_box, separate
@@ -24,17 +24,17 @@ def find_boxes(config: PrepConfig, path: Path, context: Context) -> list[Box]:
     """The objects' boxes in whole pixels of the upright photo, the most prominent first.
 
     Args:
-        config: whose ``matte`` says how they are found: among the parts of the file's own alpha or of the cut-out
-            asked for, or else by :func:`sv3d_pipe.prep.objects.find_objects`.
+        config: whose ``matte`` says how they are found: by :func:`sv3d_pipe.prep.objects.find_objects` where the network
+            cuts out, else among the parts of the cut-out.
     Raises:
         UserError: the photo cannot be read or cut out, or nothing was found in it.
     """
     image, (width, height) = read_image(path, longest_read(config), warn=context.warn)
-    has_alpha = image.shape[-1] == 4 and is_meaningful(image[..., 3])
-    if config.matte == "auto" and not has_alpha:
+    cut = cut_out(image, config.matte, path.name, context)
+    if cut.source == "net":
         alphas = [found.alpha for found in find_objects(np.ascontiguousarray(image[..., :3]))]
     else:
-        alphas = separate(cut_out(image, config.matte, path.name, context).rgba[..., 3])
+        alphas = separate(cut.rgba[..., 3])
     if not alphas:
         raise UserError(f"No object was found in {path.name}; give the objects' boxes with --box.")
     if len(alphas) > MOST:

@@ -13,12 +13,18 @@ from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.config import PrepConfig
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.pictures import read_image
-from sv3d_pipe.prep.matte import cut_out
+from sv3d_pipe.prep.matte import Matte, cut_out
 from sv3d_pipe.prep.meant import Box, box_text, meant
+from sv3d_pipe.prep.objects import prominence
 from sv3d_pipe.prep.parts import NEARBY, SOLID, bounding_box, kept_parts, separate
 from sv3d_pipe.road.context import Context
 
-PART = {"alpha": 0.005, "rembg": 0.05, "offline": 0.1}  # smaller parts, as shares of the largest, may go
+PART = {
+    "alpha": 0.005,
+    "net": 0.05,
+    "rembg": 0.05,
+    "offline": 0.1,
+}  # smaller parts, as shares of the largest, may go
 SPECK = 0.001  # share of the largest part
 CUT = 0.08  # share of a frame side, in units of the object's extent, that counts as border contact
 TINY = 128  # pixels; a smaller object holds little to reconstruct
@@ -44,20 +50,21 @@ def prepare(config: PrepConfig, path: Path, context: Context) -> tuple[Photo, di
         box, point = meant(config, (width, height), shown, path.name)
         matte = cut_out(image, config.matte, path.name, context, box=box, point=point)
         bar.update(1, matte.source)
-        rgba, kept, dropped = keep_main_parts(matte.rgba, PART[matte.source])
-        left, top, right, bottom = bounding_box(rgba[..., 3])
         scale = max(width, height) / max(shown)  # pixels of the photo per pixel of the picture
+        rgba = _main_object(matte, scale, path.name, context) if box is None and point is None else matte.rgba
+        rgba, kept, dropped = keep_main_parts(rgba, PART[matte.source])
+        left, top, right, bottom = bounding_box(rgba[..., 3])
         object_pixels = round(max(right - left, bottom - top) * scale)
         if object_pixels < NOTHING:
             raise UserError(f"No object was found in {path.name}; give a larger photo of one object.")
-        _warn(rgba[..., 3], scale, object_pixels, path.name, context)
+        _warn(rgba[..., 3], object_pixels, path.name, context)
         framed = recenter(rgba, config.fill, config.size)
         share = float(framed[..., 3].mean())
         bar.update(1, f"{share:.0%} of the frame")
     metrics = {
         "object_share": round(share, 4),
         "matte": matte.source,
-        "background": "transparent" if matte.source == "alpha" else "plain" if matte.plain else "busy",
+        "background": matte.background,
         "input_width": width,
         "input_height": height,
         "object_pixels": object_pixels,
@@ -71,6 +78,28 @@ def prepare(config: PrepConfig, path: Path, context: Context) -> tuple[Photo, di
 def longest_read(config: PrepConfig) -> int:
     """Pixels of a photo's longer side at most, above which it is read as a smaller copy."""
     return 2 * config.size + 384
+
+
+def _main_object(matte: Matte, scale: float, name: str, context: Context) -> np.ndarray:
+    """The cut-out [H, W, 4] of the most prominent of several objects; the user is told of the others.
+
+    A file's own alpha says what is meant: there, all are kept.
+    """
+    objects = sorted(separate(matte.rgba[..., 3]), key=prominence, reverse=True)
+    if len(objects) < 2:
+        return matte.rgba
+    boxes = [f"--box {box_text(photo_box(part, scale))}" for part in objects]
+    if matte.source == "alpha":
+        context.warn(
+            f"There seem to be several objects in {name}; they are treated as one. Choose one with"
+            f" {' or '.join(boxes)}, or make them all with --objects each."
+        )
+        return matte.rgba
+    context.warn(
+        f"There seem to be several objects in {name}; the one in {boxes[0]} is made. Choose another with"
+        f" {' or '.join(boxes[1:])}, or make them all with --objects each."
+    )
+    return np.where(objects[0][..., None] > 0, matte.rgba, 0)
 
 
 def keep_main_parts(rgba: np.ndarray, share: float) -> tuple[np.ndarray, list[float], int]:
@@ -133,7 +162,7 @@ def recenter(rgba: np.ndarray, fill: float, size: int) -> np.ndarray:
     return np.clip(np.concatenate([rgb, alpha], -1), 0, 1)
 
 
-def _warn(alpha: np.ndarray, scale: float, object_pixels: int, name: str, context: Context) -> None:
+def _warn(alpha: np.ndarray, object_pixels: int, name: str, context: Context) -> None:
     sides = touched_sides(alpha)
     if sides:
         context.warn(
@@ -143,13 +172,6 @@ def _warn(alpha: np.ndarray, scale: float, object_pixels: int, name: str, contex
     if object_pixels < TINY:
         context.warn(
             f"The object in {name} is only {object_pixels} pixels long; a closer photo gives more detail."
-        )
-    objects = separate(alpha)
-    if len(objects) > 1:
-        boxes = [photo_box(part, scale) for part in objects]
-        context.warn(
-            f"There seem to be several objects in {name}; they are treated as one. Choose one with"
-            f" {' or '.join(f'--box {box_text(box)}' for box in boxes)}, or make them all with --objects each."
         )
 
 

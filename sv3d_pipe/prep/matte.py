@@ -1,4 +1,4 @@
-"""Where the cut-out comes from: the file's own alpha, rembg, or the offline matte."""
+"""Where the cut-out comes from: the file's own alpha, the matting network, the offline matte, or rembg."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.prep.edges import decontaminate, soften
+from sv3d_pipe.prep.matting.find import find
 from sv3d_pipe.prep.meant import Box, Point, only_meant
+from sv3d_pipe.prep.network import cut_by_network
 from sv3d_pipe.prep.offline import segment, segment_box, surroundings
 from sv3d_pipe.road.context import Context
 
 MIN_TRANSPARENT = 0.01  # share of the picture; a meaningful alpha hides at least this much
 MIN_OPAQUE = 5e-4  # and shows at least this much
+SAME = 0.85  # IoU from which on two methods have found the same object
 REMBG_MODELS = ("birefnet-general", "isnet-general-use", "u2net", "silueta", "u2netp")  # best first
 
 
@@ -26,13 +30,15 @@ class Matte:
 
     Attributes:
         rgba: [H, W, 4] float32, straight alpha.
-        source: "alpha", "rembg" or "offline".
-        plain: False where the offline matte met a busy background.
+        source: "alpha", "net", "offline" or "rembg".
+        background: "transparent", "plain" or "busy".
+        sure: False where the cut-out is likely wrong, of which the user was warned.
     """
 
     rgba: np.ndarray
     source: str
-    plain: bool = True
+    background: str
+    sure: bool = True
 
 
 def cut_out(
@@ -47,13 +53,14 @@ def cut_out(
 
     Args:
         image: [H, W, 3 or 4] float32 in [0, 1].
-        method: "auto" (alpha if it says something, else rembg if at hand, else offline) or one of them.
+        method: "alpha", "net", "offline", "rembg"; or "auto": alpha if it says something, else the network, and where
+            the background is plain and the offline matte finds the same object, that, for it knows edges best.
         name: the photo's name, for messages.
         box, point: which object is meant, in pixels of the image; by default all that stands out.
     Raises:
         UserError: the method asked for is not possible, or no object was found (there).
     """
-    matte = _cut_out(image, method, name, context, box)
+    matte = _cut_out(image, method, name, context, box, point)
     rgba = only_meant(matte.rgba, box, point)
     if box is not None and not rgba[..., 3].any():
         raise UserError(
@@ -63,23 +70,48 @@ def cut_out(
     return replace(matte, rgba=rgba)
 
 
-def _cut_out(image: np.ndarray, method: str, name: str, context: Context, box: Box | None) -> Matte:
+def _cut_out(
+    image: np.ndarray, method: str, name: str, context: Context, box: Box | None, point: Point | None
+) -> Matte:
     rgb = np.ascontiguousarray(image[..., :3])
     has_alpha = image.shape[-1] == 4 and is_meaningful(image[..., 3])
     if method == "alpha" and not has_alpha:
         raise UserError(f"{name} has no transparent background; give a cut-out PNG or use prep.matte=auto.")
     if method == "alpha" or (method == "auto" and has_alpha):
-        return Matte(image, "alpha")
-    if method == "rembg" or (method == "auto" and rembg_model() is not None):
+        return Matte(image, "alpha", "transparent")
+    if method == "rembg":
         try:
-            return Matte(_rembg(rgb), "rembg")
+            return Matte(_rembg(rgb), "rembg", _background(rgb))
         except UserError:
             raise
         except Exception as error:  # onnxruntime's errors share no base class
-            if method == "rembg":
-                raise UserError(f"rembg failed ({error}); repair it or use prep.matte=offline.") from error
-            context.warn(f"rembg could not be used ({error}), so the offline matte cut out the object.")
-    return _offline(rgb, name, context, box)
+            raise UserError(f"rembg failed ({error}); repair it or use prep.matte=auto.") from error
+    if method == "offline":
+        return _offline(rgb, name, context, box)
+    return _net(rgb, name, context, box, point, method == "auto")
+
+
+def _net(
+    rgb: np.ndarray, name: str, context: Context, box: Box | None, point: Point | None, or_backdrop: bool
+) -> Matte:
+    """The network's cut-out; with ``or_backdrop`` that of a plain backdrop, if there is one and both find the same."""
+    finding = find(rgb, box, point)
+    if or_backdrop and box is None and point is None:
+        mask, plain = segment(rgb)
+        if plain and _same(mask, finding.alpha):
+            return Matte(soften(rgb, mask), "offline", "plain")
+    rgba, sure = cut_by_network(finding, rgb, name, context)
+    return Matte(rgba, "net", _background(rgb), sure)
+
+
+def _same(mask: np.ndarray, alpha: np.ndarray) -> bool:
+    """Whether two methods found the same object: a mask [h, w] bool, and alpha [H, W]."""
+    small = cv2.resize(alpha, mask.shape[::-1], interpolation=cv2.INTER_AREA) > 0.5
+    return (mask & small).sum() > SAME * (mask | small).sum()
+
+
+def _background(rgb: np.ndarray) -> str:
+    return "plain" if segment(rgb)[1] else "busy"
 
 
 def is_meaningful(alpha: np.ndarray) -> bool:
@@ -100,12 +132,10 @@ def rembg_model() -> str | None:
 def _rembg(rgb: np.ndarray) -> np.ndarray:
     """[H, W, 4] cut out by rembg with weights that are already here; never downloads knowingly."""
     if importlib.util.find_spec("rembg") is None:
-        raise UserError(
-            "rembg is not installed; run `pip install 'img2mesh[rembg]'` or use prep.matte=offline."
-        )
+        raise UserError("rembg is not installed; run `pip install 'img2mesh[rembg]'` or use prep.matte=auto.")
     model = rembg_model()
     if model is None:
-        raise UserError("rembg has no weights yet; run `rembg d u2net` once or use prep.matte=offline.")
+        raise UserError("rembg has no weights yet; run `rembg d u2net` once or use prep.matte=auto.")
     from PIL import Image
 
     try:
@@ -135,6 +165,6 @@ def _offline(rgb: np.ndarray, name: str, context: Context, box: Box | None) -> M
     if not plain:
         context.warn(
             f"The background of {name} is busy, so the cut-out is a guess;"
-            " a cut-out PNG or the rembg extra gives better meshes."
+            " prep.matte=net or a cut-out PNG gives better meshes."
         )
-    return Matte(rgba, "offline", plain)
+    return Matte(rgba, "offline", "plain" if plain else "busy", plain)

@@ -15,7 +15,9 @@ SMALLEST_SHARE = 4e-3  # and of the photo's
 SAME = 0.5  # IoU above which two cut-outs are of one object
 NEW = 0.5  # share of a cut-out that none before it holds, or it is a part of theirs
 QUESTIONS = 8  # points asked at
-SPOT = 0.01  # radius of what is left, as a share of the photo's longer side, below which nothing is asked of it
+SPOT = (
+    0.01  # radius of what is left, as a share of the photo's longer side, below which nothing is asked of it
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ def find_objects(rgb: np.ndarray) -> list[Found]:
         alpha = find(rgb, point=(x + 0.5, y + 0.5)).alpha
         _add(found, alpha)
         left[alpha > LEAST] = 0
-        cv2.circle(left, (int(x), int(y)), max(1, int(inside.max())), 0, -1)  # so that no point is asked at twice
+        cv2.circle(
+            left, (int(x), int(y)), max(1, int(inside.max())), 0, -1
+        )  # so that no point is asked at twice
     largest = max((float(one.alpha.sum()) for one in found), default=0.0)
     return [one for one in found if one.alpha.sum() >= SMALLEST * largest]
 

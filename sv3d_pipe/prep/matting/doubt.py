@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from sv3d_pipe.files import read_own_json, write_atomically
 from sv3d_pipe.prep.matting.find import LEAST, Finding
+from sv3d_pipe.prep.matting.weights import built_in_folder
 
+FILE = "doubt.json"
 SIGNS = ("disagreement", "blur", "faintness", "smallness", "others", "border", "likeness")
 EMPTY = 5e-3  # share of the photo; what is smaller is no clear object
 RIVAL = 0.5  # other objects' area in units of this one's, above which it is not clear which is meant
@@ -31,6 +37,18 @@ class Calibration:
     def probability(self, signs: np.ndarray) -> float:
         """That the cut-out with these signs [7] is wrong."""
         return float(1 / (1 + np.exp(-np.clip(signs @ np.array(self.weights) + self.bias, -30, 30))))
+
+
+@functools.cache
+def calibration() -> Calibration:
+    """That of the built-in network."""
+    document = read_own_json(built_in_folder() / FILE, "install img2mesh again")
+    return Calibration(tuple(document["weights"]), document["bias"])
+
+
+def save_calibration(found: Calibration, folder: Path) -> None:
+    """Write it beside the network's weights."""
+    write_atomically(folder / FILE, json.dumps({"signs": SIGNS, **asdict(found)}, indent=1) + "\n")
 
 
 def signs_of(finding: Finding, rgb: np.ndarray) -> np.ndarray:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
-import sv3d_pipe
-from sv3d_pipe.errors import UserError
 from sv3d_pipe.prep.matting.network import MattingNet
-from sv3d_pipe.prep.matting.weights import FILE, load_network
+from sv3d_pipe.prep.matting.weights import built_in_folder, load_network
 
 SIDE = 384  # of the square that the network looks at
 CLOSE = 1.25  # side of the part that is looked at closely, in units of the object's
@@ -42,12 +39,8 @@ class Finding:
 
 @functools.cache
 def built_in() -> MattingNet:
-    """The network of the installed package, else the one beside it in the source tree; loaded once."""
-    package = Path(sv3d_pipe.__file__).parent
-    for root in (package, package.parent):
-        if (root / "checkpoints" / "matte" / FILE).is_file():
-            return load_network(root / "checkpoints" / "matte")
-    raise UserError("The built-in matting network is missing from this installation; install img2mesh again.")
+    """The network that comes with img2mesh, loaded once."""
+    return load_network(built_in_folder())
 
 
 def find(

@@ -6,10 +6,20 @@ from pathlib import Path
 
 import torch
 
+import sv3d_pipe
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.prep.matting.network import MattingNet
 
 FILE = "matte.safetensors"
+
+
+def built_in_folder() -> Path:
+    """Where the network of the installed package lies, else the one beside it in the source tree."""
+    package = Path(sv3d_pipe.__file__).parent
+    for root in (package, package.parent):
+        if (root / "checkpoints" / "matte" / FILE).is_file():
+            return root / "checkpoints" / "matte"
+    raise UserError("The built-in matting network is missing from this installation; install img2mesh again.")
 
 
 def save_network(network: MattingNet, folder: Path) -> None:

@@ -1,0 +1,55 @@
+"""The cut-out that the matting network makes, with sharp edges, and what is doubtful about it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.prep.edges import refine
+from sv3d_pipe.prep.matting.doubt import CUT_OFF, OTHER, PALE, SEVERAL, UNCLEAR, calibration, reason, signs_of
+from sv3d_pipe.prep.matting.find import SIDE, Finding
+from sv3d_pipe.road.context import Context
+
+DOUBTFUL = 0.3  # probability of a wrong cut-out from which on the user is told
+REACH = 2.0  # pixels of the network's square by which its edges may be off
+CHOOSE = "say which object is meant with --box left,top,right,bottom or --point x,y"
+SENTENCES = {
+    UNCLEAR: f"No object stands out clearly in {{name}}, so the cut-out may be wrong; {CHOOSE}, or give a cut-out PNG.",
+    SEVERAL: f"Several things could be meant in {{name}}, so the cut-out may be wrong; {CHOOSE}.",
+    CUT_OFF: "What stands out in {name} is cut by the picture's border, and its cut-out may be wrong; a photo that"
+    " shows all of the object gives a better mesh.",
+    PALE: "The object in {name} has nearly the colors of what is around it, so the cut-out may be wrong; look at"
+    " 1-prep/photo.png, and give a cut-out PNG or a photo on another background if it is.",
+    OTHER: f"The cut-out of {{name}} is uncertain; look at 1-prep/photo.png, and if it is wrong, {CHOOSE}, or give a"
+    " cut-out PNG.",
+}
+
+
+def cut_by_network(finding: Finding, rgb: np.ndarray, name: str, context: Context) -> tuple[np.ndarray, bool]:
+    """[H, W, 4] straight alpha, colors at soft edges freed of the background; and whether it is probably right.
+
+    Args:
+        finding: in the photo rgb [H, W, 3], float32 in [0, 1].
+        name: the photo's, for messages.
+    Raises:
+        UserError: nothing was found.
+    """
+    if not (finding.alpha > 0.5).any():
+        raise UserError(f"No object was found in {name}; {CHOOSE}, or give a cut-out PNG.")
+    return sharpened(finding, rgb), not warn_of_doubt(finding, rgb, name, context)
+
+
+def warn_of_doubt(finding: Finding, rgb: np.ndarray, name: str, context: Context) -> bool:
+    """Tell the user if the cut-out is likely wrong, why, and what to do; says whether it is."""
+    signs = signs_of(finding, rgb)
+    wrong = calibration().probability(signs) >= DOUBTFUL
+    if wrong:
+        context.warn(SENTENCES[reason(finding, signs)].format(name=name))
+    return wrong
+
+
+def sharpened(finding: Finding, rgb: np.ndarray) -> np.ndarray:
+    """A finding at the photo's size as a cut-out [H, W, 4]."""
+    left, top, right, bottom = finding.part
+    reach = max(1, round(REACH * max(right - left, bottom - top) / SIDE))
+    return refine(rgb, finding.alpha, reach)

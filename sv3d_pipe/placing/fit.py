@@ -147,7 +147,7 @@ def _apparent_size(subject: Subject, sight: Sight) -> float:
     seen = np.array([np.ptp(columns) + 1, np.ptp(rows) + 1]) / sight.window.cameras.focal(SIDE)
     own = np.ptp(subject.vertices[:, :2], axis=0)
     longer = int(np.argmax(seen))
-    return float(seen[longer] / own[longer])
+    return float(seen[longer] / max(own[longer], 1e-3))
 
 
 def _fitted(

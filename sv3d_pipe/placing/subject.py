@@ -8,7 +8,7 @@ import numpy as np
 
 from sv3d_pipe.placing.photo_camera import Window
 
-OPAQUE = 0.5  # alpha above this is the object
+OPAQUE = 0.5  # share of the largest alpha above which a pixel is the object
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Subject:
     @property
     def box(self) -> tuple[float, float, float, float]:
         """Left, top, right, bottom of the object in pixels of the photo."""
-        solid = self.alpha > OPAQUE
+        solid = self.alpha > OPAQUE * self.alpha.max()
         columns, rows = np.flatnonzero(solid.any(0)), np.flatnonzero(solid.any(1))
         left, top, side = self.crop
         scale = side / len(self.alpha)
@@ -55,7 +55,9 @@ class Subject:
 
     def mask(self, window: Window) -> np.ndarray:
         """[size, size] bool: the object as the photo shows it, in a window."""
-        return window.shows(self.alpha, self.to_photo) > OPAQUE
+        shown = window.shows(self.alpha, self.to_photo)
+        solid = shown > OPAQUE * self.alpha.max()
+        return solid if solid.any() else shown > 0  # what is thinner than a pixel of the window
 
 
 @dataclass(frozen=True)

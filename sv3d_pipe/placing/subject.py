@@ -65,23 +65,23 @@ class Pose:
     """Where an object stands.
 
     Attributes:
-        turn_deg: about +y, counter-clockwise seen from above; 0 faces +z.
-        scale: of the mesh. position: [3] of the mesh's origin.
+        rotation: [3, 3] of the mesh. scale: of the mesh. position: [3] of its origin.
         on_ground: whether it was placed with its lowest point on the ground.
     """
 
-    turn_deg: float
+    rotation: np.ndarray
     scale: float
     position: np.ndarray
     on_ground: bool = True
 
     def places(self, vertices: np.ndarray) -> np.ndarray:
         """[V, 3] float32 vertices of the mesh, in the scene."""
-        return (self.scale * turned(vertices, self.turn_deg) + self.position).astype(np.float32)
+        turned = vertices.astype(np.float64) @ self.rotation.T
+        return (self.scale * turned + self.position).astype(np.float32)
 
+    @property
+    def quaternion(self) -> list[float]:
+        """The rotation as x, y, z, w: glTF's order."""
+        from scipy.spatial.transform import Rotation
 
-def turned(vertices: np.ndarray, turn_deg: float) -> np.ndarray:
-    """[V, 3] turned about +y, counter-clockwise seen from above."""
-    cosine, sine = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
-    x, y, z = vertices.astype(np.float64).T
-    return np.stack([cosine * x + sine * z, y, cosine * z - sine * x], -1)
+        return Rotation.from_matrix(self.rotation).as_quat().tolist()

@@ -6,6 +6,7 @@ import trimesh
 from sv3d_pipe.export.asset import Asset
 from sv3d_pipe.export.formats import encode_glb
 from sv3d_pipe.placing.join_glb import Node, join
+from sv3d_pipe.placing.photo_camera import about_y
 from sv3d_pipe.placing.subject import Pose
 
 
@@ -19,7 +20,10 @@ def asset(extents, color):
 
 def test_every_mesh_is_at_its_place_with_its_own_texture(tmp_path):
     assets = [asset((1, 0.5, 0.25), 40), asset((0.3, 1, 0.3), 200)]
-    poses = [Pose(30.0, 0.5, np.array([1.0, 2, 3])), Pose(-120.0, 2.0, np.array([-1.0, 0, 0.5]))]
+    poses = [
+        Pose(about_y(30.0), 0.5, np.array([1.0, 2, 3])),
+        Pose(about_y(-120.0), 2.0, np.array([-1.0, 0, 0.5])),
+    ]
     nodes = []
     for number, (each, pose) in enumerate(zip(assets, poses)):
         path = tmp_path / f"{number}.glb"

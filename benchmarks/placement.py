@@ -50,7 +50,9 @@ def main() -> None:
 
 def _said(found: list[str]) -> str:
     return (
-        ", ".join(f"{found.count(kind)} {kind}" for kind in ("right", "wrong", "refused"))
+        ", ".join(
+            f"{found.count(kind)} {kind}" for kind in ("right", "wrong but warned of", "wrong", "refused")
+        )
         + f" of {len(found)}"
     )
 
@@ -89,7 +91,9 @@ def _trial(true: trimesh.Trimesh, surface: Mesh, views: Views, file: Path, rng: 
     scale = np.cbrt(np.linalg.det(left[:3, :3]))
     near = cKDTree(target).query(source)[0].mean()  # what lies inside is lost where a mesh had to be closed
     turned = angle_deg(left[:3, :3] / scale, np.eye(3))
-    return "right" if near <= NEAR and turned <= ANGLE_DEG and abs(scale - 1) <= SIZE else "wrong"
+    if near <= NEAR and turned <= ANGLE_DEG and abs(scale - 1) <= SIZE:
+        return "right"
+    return "wrong but warned of" if context.warnings else "wrong"
 
 
 if __name__ == "__main__":

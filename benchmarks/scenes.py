@@ -24,8 +24,8 @@ from sv3d_pipe.pictures import on_white, save_png
 from sv3d_pipe.placing.arrange import Arrangement, arrange
 from sv3d_pipe.placing.build import read_subject
 from sv3d_pipe.placing.check import drawn
-from sv3d_pipe.placing.photo_camera import PhotoCamera
-from sv3d_pipe.placing.subject import Pose, Subject, turned
+from sv3d_pipe.placing.photo_camera import PhotoCamera, about_y
+from sv3d_pipe.placing.subject import Pose, Subject
 from sv3d_pipe.prep.frame import recenter, square_around
 from sv3d_pipe.prep.parts import bounding_box
 from sv3d_pipe.render.draw import render_views
@@ -75,9 +75,9 @@ def compose(paths: list[Path], rng: np.random.Generator) -> Truth:
         poses = []
         for obj in objects:
             turn, scale = rng.uniform(-180, 180), unit * rng.uniform(*SIZES)
-            low = turned(obj.vertices, turn)[:, 1].min()
+            low = obj.vertices[:, 1].min()
             x, z = unit * rng.uniform(-1.2, 1.2), -away + unit * rng.uniform(-1.5, 1.0)
-            poses.append(Pose(turn, scale, np.array([x, -low * scale, z])))
+            poses.append(Pose(about_y(turn), scale, np.array([x, -low * scale, z])))
         truth = photograph([path.stem for path in chosen], objects, poses, camera)
         if truth is not None:
             return truth
@@ -117,9 +117,9 @@ def true_subjects(truth: Truth) -> list[Subject]:
     for name, obj, pose, rgba in zip(truth.names, truth.objects, truth.poses, truth.rgba):
         framed = recenter(rgba, 0.8, 576)
         crop = square_around(bounding_box(rgba[..., 3]), 0.8)
-        facing = -np.degrees(np.arctan2(pose.position[0], -pose.position[2]))
-        vertices = unit_box(turned(obj.vertices, pose.turn_deg - facing))[0].astype(np.float32)
-        subjects.append(Subject(name, vertices, obj.faces, framed[..., 3], crop))
+        subject = Subject(name, obj.vertices, obj.faces, framed[..., 3], crop)
+        seen = obj.vertices @ (truth.camera.facing(*subject.middle).T @ pose.rotation).T
+        subjects.append(replace(subject, vertices=unit_box(seen)[0].astype(np.float32)))
     return subjects
 
 

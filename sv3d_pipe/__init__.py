@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Image2Mesh": "sv3d_pipe.pipeline",
+    "Image2Scene": "sv3d_pipe.scenes",
     "Config": "sv3d_pipe.config",
     "Photo": "sv3d_pipe.artifacts",
     "Views": "sv3d_pipe.artifacts",

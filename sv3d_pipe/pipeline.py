@@ -183,7 +183,7 @@ def capture_route(reconstructor: Reconstructor | None = None) -> Route:
     return Route(
         CAPTURE,
         (
-            Stage("capture", 4, (), _capture, _load("Views"), _capture_content, redo),
+            Stage("capture", 5, (), _capture, _load("Views"), _capture_content, redo),
             *_from_views("capture", reconstructor),
         ),
     )

@@ -17,7 +17,7 @@ from sv3d_pipe.road.workspace import Workspace
 
 SOME_FAILED = 3
 MOST_USED = (
-    "prep.matte", "prep.point", "orbit.model", "orbit.kind", "orbit.elevation_deg", "orbit.azimuths", "orbit.elevations",
+    "prep.matte", "orbit.model", "orbit.kind", "orbit.elevation_deg", "orbit.azimuths", "orbit.elevations",
     "orbit.low_vram", "refine.sds", "export.format", "export.faces", "export.texture", "export.depth",
     "export.watertight", "export.remesh", "export.up", "export.scale", "export.turntable",
 )  # fmt: skip
@@ -36,7 +36,7 @@ Objects = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Run everything again, even if it is finished.")]
 
 
-@with_settings(*MOST_USED)
+@with_settings("prep.point", *MOST_USED)
 def run(
     photo: Annotated[list[Path], typer.Argument(help="The photo.", metavar="PHOTO", show_default=False)],
     out: Annotated[

@@ -64,7 +64,7 @@ def _metrics(subjects: list[Subject], found: Arrangement, camera: PhotoCamera) -
         subject.name: {
             "silhouette_iou": round(iou, 4),
             "on_ground": pose.on_ground,
-            "turn_deg": round(pose.turn_deg, 3),
+            "rotation": pose.quaternion,
             "scale": pose.scale,
             "position": pose.position,
         }

@@ -15,7 +15,7 @@ import numpy as np
 
 from sv3d_pipe.placing.check import inside
 from sv3d_pipe.placing.photo_camera import PhotoCamera, Window
-from sv3d_pipe.placing.subject import Pose, Subject, turned
+from sv3d_pipe.placing.subject import Pose, Subject
 
 SIDE = 192  # pixels of the window in which an object is fitted
 FARTHEST = 10.0  # times the distance of the nearest foot; a foot farther off is none
@@ -94,8 +94,8 @@ def _on_ground(subject: Subject, sight: Sight, camera: PhotoCamera) -> Pose:
     Its three numbers are the bearing, the logarithm of the distance along the ground, and that of scale over
     distance: of these the outline shows the place from left to right, the foot's height and the size.
     """
-    turn = _turn(subject, camera)
-    low = turned(subject.vertices, turn)[:, 1].min()
+    turn = camera.facing(*subject.middle)
+    low = (subject.vertices @ turn[1]).min()
 
     def pose(numbers: np.ndarray) -> Pose:
         bearing, distance = numbers[0], np.exp(numbers[1])
@@ -115,7 +115,7 @@ def _on_ground(subject: Subject, sight: Sight, camera: PhotoCamera) -> Pose:
 
 def _at_distance(subject: Subject, sight: Sight, camera: PhotoCamera, distance: float) -> Pose:
     """The pose at a given distance from the camera whose drawing fits the outline best."""
-    turn = _turn(subject, camera)
+    turn = camera.facing(*subject.middle)
 
     def pose(numbers: np.ndarray) -> Pose:
         bearing, drop, size = numbers
@@ -127,12 +127,6 @@ def _at_distance(subject: Subject, sight: Sight, camera: PhotoCamera, distance: 
     forward = -sight.window.cameras.c2w[0, :3, 2]
     start = np.array([_bearing(sight), -np.arcsin(forward[1]), np.log(size)])
     return _fitted(subject, sight, pose, start, np.array([0.02 * size, 0.02 * size, 0.03]))
-
-
-def _turn(subject: Subject, camera: PhotoCamera) -> float:
-    """Degrees about +y that turn the front of a mesh, which its own camera saw, to the photo's camera."""
-    ahead = camera.direction(*subject.middle)
-    return float(-np.degrees(np.arctan2(ahead[0], -ahead[2])))
 
 
 def _bearing(sight: Sight) -> float:
@@ -147,7 +141,7 @@ def _apparent_size(subject: Subject, sight: Sight) -> float:
     seen = np.array([np.ptp(columns) + 1, np.ptp(rows) + 1]) / sight.window.cameras.focal(SIDE)
     own = np.ptp(subject.vertices[:, :2], axis=0)
     longer = int(np.argmax(seen))
-    return float(seen[longer] / own[longer])
+    return float(seen[longer] / max(own[longer], 1e-3))
 
 
 def _fitted(

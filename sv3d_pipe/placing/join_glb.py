@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sv3d_pipe.meshes.gltf_container import BINARY_CHUNK, JSON_CHUNK, MAGIC, chunks
 from sv3d_pipe.placing.subject import Pose
 
@@ -76,12 +74,11 @@ def _renumber(own: dict[str, Any], starts: dict[str, int]) -> None:
 
 
 def _node(node: Node, mesh: int) -> dict[str, Any]:
-    half = np.radians(node.pose.turn_deg) / 2
     return {
         "name": node.name,
         "mesh": mesh,
         "translation": [float(value) for value in node.pose.position],
-        "rotation": [0.0, float(np.sin(half)), 0.0, float(np.cos(half))],
+        "rotation": node.pose.quaternion,
         "scale": [node.pose.scale] * 3,
     }
 

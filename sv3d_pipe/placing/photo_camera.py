@@ -71,6 +71,19 @@ class PhotoCamera:
         """Degrees from which what is seen at a pixel coordinate is looked at, positive from above."""
         return float(-np.degrees(np.arcsin(self.direction(x, y)[1])))
 
+    def facing(self, x: float, y: float) -> np.ndarray:
+        """[3, 3] rotation of a mesh, made from what is around a pixel coordinate, to how the photo shows it.
+
+        Its front, +z, is turned to this camera. And it is rolled back: uprights beside the middle of a photo that looks
+        down lean outwards, and so does a mesh that was made from a part of the photo as it is.
+        """
+        ahead = self.direction(x, y)
+        axis = np.cross(-self.c2w[:3, 2], ahead)  # of the shortest turn from the middle of the photo
+        cosine = -self.c2w[:3, 2] @ ahead
+        cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+        shortest = np.eye(3) + cross + cross @ cross / (1 + cosine)
+        return shortest @ self.c2w[:3, :3] @ _upright(ahead).T @ about_y(_bearing_deg(ahead))
+
     def square(self, size: int) -> Window:
         """The whole photo in the middle of a square of size x size pixels."""
         scale = size / max(self.width, self.height)
@@ -85,10 +98,8 @@ class PhotoCamera:
             box: left, top, right, bottom in pixels of the photo. size: side of the window in pixels.
         """
         left, top, right, bottom = box
-        back = -self.direction((left + right) / 2, (top + bottom) / 2)
-        azimuth, elevation = np.degrees([np.arctan2(back[0], back[2]), np.arcsin(back[1])])
-        c2w = orbit([azimuth], float(elevation)).c2w[0].copy()
-        c2w[:3, 3] = (0, 1, 0)
+        c2w = self.c2w.copy()
+        c2w[:3, :3] = _upright(self.direction((left + right) / 2, (top + bottom) / 2))
         corners = np.stack(
             [self.direction(x, y) for x in (left, right) for y in (top, bottom)]
         )  # [4, 3], never behind: a photo's field of view is below 180 degrees
@@ -101,6 +112,26 @@ class PhotoCamera:
         theirs = np.array([[focal, 0, size / 2], [0, -focal, size / 2], [0, 0, 1]])
         flip = np.diag([1.0, 1.0, -1.0])  # of the axis that points back, for depths in front of the camera
         return Window(cameras, size, theirs @ flip @ turn @ flip @ np.linalg.inv(own))
+
+
+def about_y(turn_deg: float) -> np.ndarray:
+    """[3, 3] rotation about +y, counter-clockwise seen from above."""
+    cosine, sine = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
+    return np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])
+
+
+def _bearing_deg(ahead: np.ndarray) -> float:
+    """The turn about +y of what faces a camera that looks along a direction."""
+    return float(np.degrees(np.arctan2(-ahead[0], -ahead[2])))
+
+
+def _upright(ahead: np.ndarray) -> np.ndarray:
+    """[3, 3] axes (right, up, back) of an upright camera that looks along a direction."""
+    return (
+        orbit([_bearing_deg(ahead)], float(np.degrees(np.arcsin(-ahead[1]))))
+        .c2w[0, :3, :3]
+        .astype(np.float64)
+    )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from sv3d_pipe.placing.photo_camera import Window
 
-OPAQUE = 0.5  # alpha above this is the object
+OPAQUE = 0.5  # share of the largest alpha above which a pixel is the object
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Subject:
     @property
     def box(self) -> tuple[float, float, float, float]:
         """Left, top, right, bottom of the object in pixels of the photo."""
-        solid = self.alpha > OPAQUE
+        solid = self.alpha > OPAQUE * self.alpha.max()
         columns, rows = np.flatnonzero(solid.any(0)), np.flatnonzero(solid.any(1))
         left, top, side = self.crop
         scale = side / len(self.alpha)
@@ -55,7 +55,9 @@ class Subject:
 
     def mask(self, window: Window) -> np.ndarray:
         """[size, size] bool: the object as the photo shows it, in a window."""
-        return window.shows(self.alpha, self.to_photo) > OPAQUE
+        shown = window.shows(self.alpha, self.to_photo)
+        solid = shown > OPAQUE * self.alpha.max()
+        return solid if solid.any() else shown > 0  # what is thinner than a pixel of the window
 
 
 @dataclass(frozen=True)
@@ -63,23 +65,23 @@ class Pose:
     """Where an object stands.
 
     Attributes:
-        turn_deg: about +y, counter-clockwise seen from above; 0 faces +z.
-        scale: of the mesh. position: [3] of the mesh's origin.
+        rotation: [3, 3] of the mesh. scale: of the mesh. position: [3] of its origin.
         on_ground: whether it was placed with its lowest point on the ground.
     """
 
-    turn_deg: float
+    rotation: np.ndarray
     scale: float
     position: np.ndarray
     on_ground: bool = True
 
     def places(self, vertices: np.ndarray) -> np.ndarray:
         """[V, 3] float32 vertices of the mesh, in the scene."""
-        return (self.scale * turned(vertices, self.turn_deg) + self.position).astype(np.float32)
+        turned = vertices.astype(np.float64) @ self.rotation.T
+        return (self.scale * turned + self.position).astype(np.float32)
 
+    @property
+    def quaternion(self) -> list[float]:
+        """The rotation as x, y, z, w: glTF's order."""
+        from scipy.spatial.transform import Rotation
 
-def turned(vertices: np.ndarray, turn_deg: float) -> np.ndarray:
-    """[V, 3] turned about +y, counter-clockwise seen from above."""
-    cosine, sine = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
-    x, y, z = vertices.astype(np.float64).T
-    return np.stack([cosine * x + sine * z, y, cosine * z - sine * x], -1)
+        return Rotation.from_matrix(self.rotation).as_quat().tolist()

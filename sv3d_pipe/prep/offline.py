@@ -85,6 +85,8 @@ def segment_box(rgb: np.ndarray, box: Box) -> tuple[np.ndarray, bool]:
 
 def _segment_within(rgb: np.ndarray, box: Box) -> tuple[np.ndarray, bool]:
     within = box_mask(rgb.shape[:2], box)
+    if within.all():
+        return segment(rgb)
     backdrop = find_backdrop(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab))
     rough = backdrop.foreground > 0.5
     plain = backdrop.plain and rough.mean() <= LARGEST
@@ -93,7 +95,7 @@ def _segment_within(rgb: np.ndarray, box: Box) -> tuple[np.ndarray, bool]:
         seeds = np.where(rough, _seeds(backdrop), cv2.GC_BGD).astype(np.uint8)
     else:
         rough = within
-        seeds = _ellipse(*rgb.shape[:2], (box[1], box[3], box[0], box[2]))
+        seeds = _ellipse(*rgb.shape[:2], (box[1], box[3], box[0], box[2]), rim=0.5)
     seeds[~within] = cv2.GC_BGD
     cut = grab_cut(rgb, seeds, rounds=3 if plain else 5)
     return (rough if cut is None or (plain and not cut.any()) else cut) & within, plain
@@ -142,11 +144,17 @@ def _seeds(backdrop: Backdrop) -> np.ndarray:
     return seeds
 
 
-def _ellipse(height: int, width: int, bounds: tuple[float, float, float, float]) -> np.ndarray:
-    """Seeds without knowledge: probably the object in the middle, surely not at the border or on a bar."""
+def _ellipse(
+    height: int, width: int, bounds: tuple[float, float, float, float], rim: float = 0.47
+) -> np.ndarray:
+    """Seeds without knowledge: probably the object in the middle, surely not on a bar or beyond the rim.
+
+    Args:
+        bounds: top, bottom, left, right. rim: distance from the middle as a share of their extent; 0.5 is their edge.
+    """
     top, bottom, left, right = bounds
     y = (np.arange(height)[:, None] + 0.5 - top) / (bottom - top) - 0.5
     x = (np.arange(width)[None] + 0.5 - left) / (right - left) - 0.5
     seeds = np.where(np.hypot(x, y) < 0.36, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    seeds[np.maximum(abs(x), abs(y)) > 0.47] = cv2.GC_BGD
+    seeds[np.maximum(abs(x), abs(y)) > rim] = cv2.GC_BGD
     return seeds

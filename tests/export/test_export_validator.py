@@ -14,6 +14,9 @@ from sv3d_pipe.cameras import orbit
 from sv3d_pipe.config import ExportConfig
 from sv3d_pipe.dataset.invented.toys import procedural
 from sv3d_pipe.export.export import export_mesh
+from sv3d_pipe.placing.join_glb import Node, join
+from sv3d_pipe.placing.photo_camera import about_y
+from sv3d_pipe.placing.subject import Pose
 from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.road.context import Context
 
@@ -62,6 +65,19 @@ def test_twenty_exported_files_are_valid(validator, tmp_path):
         export_shape(seed, path)
     result = validator(*files)
     print(result.stdout)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.splitlines()[-1].endswith("0 errors, 0 warnings, 0 infos, 0 hints")
+
+
+def test_a_scene_of_exported_files_is_valid(validator, tmp_path):
+    nodes = []
+    for seed in range(3):
+        export_shape(seed, tmp_path / f"{seed}.glb")
+        nodes.append(
+            Node(f"object-{seed}", tmp_path / f"{seed}.glb", Pose(about_y(40 * seed), 0.5, np.ones(3) * seed))
+        )
+    (tmp_path / "scene.glb").write_bytes(join(nodes))
+    result = validator(tmp_path / "scene.glb")
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.splitlines()[-1].endswith("0 errors, 0 warnings, 0 infos, 0 hints")
 

@@ -1,5 +1,7 @@
 """Objects of known places, seen by a camera that is known, are placed where they are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import trimesh
@@ -8,8 +10,8 @@ from sv3d_pipe.geometry.extent import unit_box
 from sv3d_pipe.placing.arrange import arrange
 from sv3d_pipe.placing.check import drawn, silhouette_ious
 from sv3d_pipe.placing.fit import place
-from sv3d_pipe.placing.photo_camera import PhotoCamera
-from sv3d_pipe.placing.subject import Pose, Subject, turned
+from sv3d_pipe.placing.photo_camera import PhotoCamera, about_y
+from sv3d_pipe.placing.subject import Pose, Subject
 from sv3d_pipe.prep.frame import recenter, square_around
 from sv3d_pipe.prep.parts import bounding_box
 
@@ -32,7 +34,7 @@ def facing(x, z):
 
 
 def standing(mesh, x, z, scale, height=0.0):
-    return Pose(facing(x, z), scale, np.array([x, height - scale * mesh[0][:, 1].min(), z]))
+    return Pose(about_y(facing(x, z)), scale, np.array([x, height - scale * mesh[0][:, 1].min(), z]))
 
 
 def photographed(meshes, poses, camera=CAMERA, only=None):
@@ -46,7 +48,9 @@ def photographed(meshes, poses, camera=CAMERA, only=None):
     for k, mesh in enumerate(meshes):
         rgba = np.repeat((seen == k)[..., None], 4, -1).astype(np.float32)
         crop = square_around(bounding_box(rgba[..., 3]), 0.8)
-        subjects.append(Subject(str(k), *mesh, recenter(rgba, 0.8, 400)[..., 3], crop))
+        subject = Subject(str(k), *mesh, recenter(rgba, 0.8, 400)[..., 3], crop)
+        vertices = mesh[0] @ (camera.facing(*subject.middle).T @ poses[k].rotation).T
+        subjects.append(replace(subject, vertices=vertices.astype(np.float32)))
     return subjects
 
 
@@ -57,7 +61,6 @@ def test_two_objects_on_the_ground():
         assert found.on_ground
         assert found.scale == pytest.approx(right.scale, rel=0.015)
         assert found.position == pytest.approx(right.position, abs=0.05)
-        assert found.turn_deg == pytest.approx(right.turn_deg, abs=0.5)
 
 
 def test_the_drawing_fits_the_photo_and_the_scene_has_its_size():
@@ -69,14 +72,15 @@ def test_the_drawing_fits_the_photo_and_the_scene_has_its_size():
     subjects = photographed(meshes, poses)
     found = arrange(subjects, CAMERA, length=2.0)
     assert min(found.ious) > 0.97 and found.iou > 0.97
-    points = np.concatenate([pose.places(mesh[0]) for mesh, pose in zip(meshes, found.poses)])
+    points = np.concatenate([pose.places(own.vertices) for own, pose in zip(subjects, found.poses)])
     assert np.ptp(points, axis=0).max() == pytest.approx(2)
     assert points.min(0) + points.max(0) == pytest.approx(0, abs=1e-4)
     assert found.ground_y == pytest.approx(points[:, 1].min(), abs=1e-4)
     above = found.c2w[1, 3] - found.ground_y  # the camera's height is what the scene is measured in
     assert found.poses[0].scale / above == pytest.approx(0.9, rel=0.015)
-    assert silhouette_ious(subjects, poses, CAMERA)[1] > 0.98
-    wrong = [Pose(p.turn_deg, 1.2 * p.scale, p.position) for p in poses]
+    placed = place(subjects, CAMERA)
+    assert silhouette_ious(subjects, placed, CAMERA)[1] == pytest.approx(found.iou)
+    wrong = [replace(pose, scale=1.2 * pose.scale) for pose in placed]
     assert silhouette_ious(subjects, wrong, CAMERA)[1] < 0.85
 
 
@@ -104,7 +108,10 @@ def test_what_hangs_above_the_horizon_is_as_far_as_the_nearest():
 
 def test_nothing_touches_the_ground():
     meshes = [ball(), ball()]
-    poses = [Pose(0, 1.0, np.array([-0.8, 2.0, -5.0])), Pose(0, 0.5, np.array([0.8, 2.0, -5.0]))]
+    poses = [
+        Pose(np.eye(3), 1.0, np.array([-0.8, 2.0, -5.0])),
+        Pose(np.eye(3), 0.5, np.array([0.8, 2.0, -5.0])),
+    ]
     camera = PhotoCamera.of(800, 600, -8.0)
     found = arrange(photographed(meshes, poses, camera), camera)
     assert found.ground_y is None and found.iou > 0.97
@@ -147,6 +154,25 @@ def test_focal_lengths():
         assert PhotoCamera.of(3600, 2400, 10, useless).fov_deg == pytest.approx(33.8)
 
 
-def test_turning():
-    assert turned(np.array([[0, 0, 1.0]]), 90)[0] == pytest.approx([1, 0, 0])
-    assert Pose(90, 2, np.array([1, 2, 3])).places(np.array([[0, 0, 1.0]]))[0] == pytest.approx([3, 2, 3])
+def test_what_is_made_from_a_part_of_the_photo_is_turned_and_rolled_back():
+    assert CAMERA.facing(400, 300) == pytest.approx(np.eye(3), abs=1e-6)
+    camera = PhotoCamera.of(800, 600, 30.0)
+    low, high = np.array([-1.0, 0, -1.2]), np.array([-1.0, 0.4, -1.2])  # an upright to the left of the middle
+    xy, _ = camera.square(800).cameras.project(np.stack([low, high]), 800)
+    across, down = xy[0, 1] - xy[0, 0]
+    lean = np.degrees(np.arctan2(across, -down))
+    assert lean < -10  # it leans outwards in the photo
+    middle = xy[0].mean(0) - (0, 100)
+    rotation = camera.facing(*middle)
+    leaning = np.array([np.sin(np.radians(lean)), np.cos(np.radians(lean)), 0])  # as a mesh of it would
+    assert rotation @ leaning == pytest.approx([0, 1, 0], abs=0.1)
+    elevation = np.radians(camera.elevation_of(*middle))  # from which its own camera, at azimuth 0, sees it
+    toward = rotation @ [0, np.sin(elevation), np.cos(elevation)]
+    assert toward == pytest.approx(-camera.direction(*middle), abs=1e-6)
+
+
+def test_poses():
+    assert about_y(90) @ [0, 0, 1] == pytest.approx([1, 0, 0])
+    pose = Pose(about_y(90), 2, np.array([1, 2, 3]))
+    assert pose.places(np.array([[0, 0, 1.0]]))[0] == pytest.approx([3, 2, 3])
+    assert pose.quaternion == pytest.approx([0, 0.5**0.5, 0, 0.5**0.5])

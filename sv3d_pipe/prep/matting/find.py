@@ -13,7 +13,11 @@ from sv3d_pipe.prep.matting.network import MattingNet
 from sv3d_pipe.prep.matting.weights import built_in_folder, load_network
 
 SIDE = 384  # of the square that the network looks at
-CLOSE = 1.25  # side of the part that is looked at closely, in units of the object's
+CLOSE, WIDE = (
+    1.25,
+    1.8,
+)  # sides of the parts that are looked at closely, and for a box first, in units of the object's
+WINDOWS = (1.0, 0.5, 0.3)  # half sides of the parts around a point, as shares of the photo's longer side
 LEAST = 0.5  # alpha that something must reach to be found
 POINT_RADIUS = 0.02  # of the mark at a point, as a share of the picture's side; as in training
 
@@ -51,8 +55,8 @@ def find(
 ) -> Finding:
     """Find the object that a photo shows, or the one told of.
 
-    The whole photo is looked at first, and then the part around what was found, in more detail; each as it is and
-    mirrored.
+    The whole photo is looked at first, or the surroundings of the box or the point, and then the part close around what
+    was found, or the box; each as it is and mirrored.
 
     Args:
         rgb: [H, W, 3] float32 in [0, 1].
@@ -61,18 +65,23 @@ def find(
     """
     network = network or built_in()
     height, width = rgb.shape[:2]
-    frame = (0, 0, width, height)
-    first = look(network, rgb, frame, box, point)  # [2, 2, S, S]
-    alpha, others = (_resized(answer, width, height) for answer in first.mean(0))
-    found = bounds(alpha)
+    if point is not None:
+        wide, first = _best_window(network, rgb, point)
+    else:
+        wide = (0, 0, width, height) if box is None else around(box, width, height, WIDE)
+        first = look(network, rgb, wide, box)  # [2, 2, S, S]
+    alpha, others = (_placed(answer, wide, width, height) for answer in first.mean(0))
+    found = box if box is not None else bounds(alpha)
     if found is None:
-        return Finding(alpha, others, np.concatenate([first[:, 0]] * 2), frame)
-    part = left, top, right, bottom = _around(found, width, height)
+        return Finding(alpha, others, np.concatenate([first[:, 0]] * 2), wide)
+    part = left, top, right, bottom = around(found, width, height, CLOSE)
     second = look(network, rgb, part, found)  # told of the box, so that what stands beside it is not meant
-    whole = _placed(second[:, 0].mean(0), part, width, height)
-    crop = np.stack([_resized(mirror, width, height)[top:bottom, left:right] for mirror in first[:, 0]])
-    crop = np.stack([cv2.resize(one, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for one in crop])
-    return Finding(whole, np.maximum(others, whole), np.concatenate([crop, second[:, 0]]), part)
+    alpha = _placed(second[:, 0].mean(0), part, width, height)
+    earlier = np.stack(
+        [_placed(mirror, wide, width, height)[top:bottom, left:right] for mirror in first[:, 0]]
+    )
+    earlier = np.stack([cv2.resize(one, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for one in earlier])
+    return Finding(alpha, np.maximum(others, alpha), np.concatenate([earlier, second[:, 0]]), part)
 
 
 def close_look(
@@ -80,9 +89,51 @@ def close_look(
 ) -> np.ndarray:
     """The object in a box, [H, W] float32; only the part around the box is looked at."""
     height, width = rgb.shape[:2]
-    part = _around(box, width, height)
+    part = around(box, width, height, CLOSE)
     answers = look(network or built_in(), rgb, part, box)
     return _placed(answers[:, 0].mean(0), part, width, height)
+
+
+def _best_window(
+    network: MattingNet, rgb: np.ndarray, point: tuple[float, float]
+) -> tuple[tuple[int, int, int, int], np.ndarray]:
+    """The part of a photo, all of it or a window around the point, in which the object there is seen best; and the look."""
+    height, width = rgb.shape[:2]
+    best = None
+    for share in WINDOWS:
+        reach = share * max(height, width)
+        part = around((*point, *point), width, height, 1.0, reach)
+        seen = look(network, rgb, part, None, point)
+        worth = _worth(seen[:, 0], part, point, width, height)
+        if best is None or worth > best[0]:
+            best = worth, part, seen
+    return best[1:]
+
+
+def _worth(
+    looks: np.ndarray,  # [2, S, S]
+    part: tuple[int, int, int, int],
+    point: tuple[float, float],
+    width: int,
+    height: int,
+) -> float:
+    """How well an object is seen in a part: both looks agree, sharply, at the point, and the part does not cut it off."""
+    left, top, right, bottom = part
+    mean = looks.mean(0)
+    total = max(float(mean.sum()), 1.0)
+    agreement = float(np.minimum(*looks).sum()) / max(float(np.maximum(*looks).sum()), 1.0)
+    sharpness = float((np.abs(2 * mean - 1) * mean).sum()) / total
+    x, y = (point[0] - left) / (right - left), (point[1] - top) / (bottom - top)
+    there = float(mean[min(SIDE - 1, int(y * SIDE)), min(SIDE - 1, int(x * SIDE))])
+    sides = (
+        (mean[0], top > 0),
+        (mean[-1], bottom < height),
+        (mean[:, 0], left > 0),
+        (mean[:, -1], right < width),
+    )
+    within = [side for side, inner in sides if inner]
+    cut = float(np.mean(np.concatenate(within) > LEAST)) if within else 0.0
+    return agreement * sharpness * there * (1 - min(1.0, 4 * cut))
 
 
 @torch.inference_mode()
@@ -134,10 +185,10 @@ def bounds(alpha: np.ndarray) -> tuple[int, int, int, int] | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _around(box: tuple[int, int, int, int], width: int, height: int) -> tuple[int, int, int, int]:
-    """The box enlarged on all sides, within the photo."""
+def around(box: Box, width: int, height: int, size: float, margin: float = 2.0) -> tuple[int, int, int, int]:
+    """The box enlarged on all sides, ``size`` times as long on its longer one and by ``margin`` pixels, within the photo."""
     left, top, right, bottom = box
-    more = (CLOSE - 1) / 2 * max(right - left, bottom - top) + 2
+    more = (size - 1) / 2 * max(right - left, bottom - top) + margin
     return (
         max(0, int(left - more)),
         max(0, int(top - more)),

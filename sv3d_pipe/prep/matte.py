@@ -14,13 +14,16 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.prep.edges import decontaminate, soften
 from sv3d_pipe.prep.matting.find import find
 from sv3d_pipe.prep.meant import Box, Point, only_meant
-from sv3d_pipe.prep.network import cut_by_network
+from sv3d_pipe.prep.network import SENTENCES, UNCERTAIN, cut_by_network, is_doubtful
 from sv3d_pipe.prep.offline import segment, segment_box, surroundings
 from sv3d_pipe.road.context import Context
 
 MIN_TRANSPARENT = 0.01  # share of the picture; a meaningful alpha hides at least this much
 MIN_OPAQUE = 5e-4  # and shows at least this much
-SAME = 0.85  # IoU from which on two methods have found the same object
+SAME, OTHER_OBJECT = (
+    0.85,
+    0.5,
+)  # IoU from which on two methods found the same object; below which, another one
 REMBG_MODELS = ("birefnet-general", "isnet-general-use", "u2net", "silueta", "u2netp")  # best first
 
 
@@ -53,8 +56,8 @@ def cut_out(
 
     Args:
         image: [H, W, 3 or 4] float32 in [0, 1].
-        method: "alpha", "net", "offline", "rembg"; or "auto": alpha if it says something, else the network, and where
-            the background is plain and the offline matte finds the same object, that, for it knows edges best.
+        method: "alpha", "net", "offline", "rembg"; or "auto": alpha if it says something, else the network, or the offline
+            matte where the background is plain.
         name: the photo's name, for messages.
         box, point: which object is meant, in pixels of the image; by default all that stands out.
     Raises:
@@ -81,37 +84,42 @@ def _cut_out(
         return Matte(image, "alpha", "transparent")
     if method == "rembg":
         try:
-            return Matte(_rembg(rgb), "rembg", _background(rgb))
+            return Matte(_rembg(rgb), "rembg", "plain" if segment(rgb)[1] else "busy")
         except UserError:
             raise
         except Exception as error:  # onnxruntime's errors share no base class
             raise UserError(f"rembg failed ({error}); repair it or use prep.matte=auto.") from error
     if method == "offline":
         return _offline(rgb, name, context, box)
-    return _net(rgb, name, context, box, point, method == "auto")
+    if method == "net" or box is not None or point is not None:
+        return _net(rgb, name, context, box, point)
+    return _net_or_backdrop(rgb, name, context)
 
 
-def _net(
-    rgb: np.ndarray, name: str, context: Context, box: Box | None, point: Point | None, or_backdrop: bool
-) -> Matte:
-    """The network's cut-out; with ``or_backdrop`` that of a plain backdrop, if there is one and both find the same."""
-    finding = find(rgb, box, point)
-    if or_backdrop and box is None and point is None:
-        mask, plain = segment(rgb)
-        if plain and _same(mask, finding.alpha):
-            return Matte(soften(rgb, mask), "offline", "plain")
+def _net(rgb: np.ndarray, name: str, context: Context, box: Box | None, point: Point | None) -> Matte:
+    rgba, sure = cut_by_network(find(rgb, box, point), rgb, name, context)
+    return Matte(rgba, "net", "plain" if segment(rgb)[1] else "busy", sure)
+
+
+def _net_or_backdrop(rgb: np.ndarray, name: str, context: Context) -> Matte:
+    """The network's cut-out, or where the background is plain that of the offline matte, which knows edges and gaps best,
+    unless the network is sure of another object."""
+    mask, plain = segment(rgb)
+    finding = find(rgb)
+    if plain:
+        agreement = _iou(mask, finding.alpha)
+        if agreement >= SAME or is_doubtful(finding, rgb):
+            if agreement < OTHER_OBJECT:
+                context.warn(SENTENCES[UNCERTAIN].format(name=name))
+            return Matte(soften(rgb, mask), "offline", "plain", agreement >= OTHER_OBJECT)
     rgba, sure = cut_by_network(finding, rgb, name, context)
-    return Matte(rgba, "net", _background(rgb), sure)
+    return Matte(rgba, "net", "plain" if plain else "busy", sure)
 
 
-def _same(mask: np.ndarray, alpha: np.ndarray) -> bool:
-    """Whether two methods found the same object: a mask [h, w] bool, and alpha [H, W]."""
+def _iou(mask: np.ndarray, alpha: np.ndarray) -> float:
+    """Of the objects that two methods found: a mask [h, w] bool, and alpha [H, W]."""
     small = cv2.resize(alpha, mask.shape[::-1], interpolation=cv2.INTER_AREA) > 0.5
-    return (mask & small).sum() > SAME * (mask | small).sum()
-
-
-def _background(rgb: np.ndarray) -> str:
-    return "plain" if segment(rgb)[1] else "busy"
+    return float((mask & small).sum() / max(1, (mask | small).sum()))
 
 
 def is_meaningful(alpha: np.ndarray) -> bool:

@@ -6,7 +6,16 @@ import numpy as np
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.prep.edges import refine
-from sv3d_pipe.prep.matting.doubt import CUT_OFF, OTHER, PALE, SEVERAL, UNCLEAR, calibration, reason, signs_of
+from sv3d_pipe.prep.matting.doubt import (
+    CUT_OFF,
+    PALE,
+    SEVERAL,
+    UNCERTAIN,
+    UNCLEAR,
+    calibration,
+    reason,
+    signs_of,
+)
 from sv3d_pipe.prep.matting.find import SIDE, Finding
 from sv3d_pipe.road.context import Context
 
@@ -20,7 +29,7 @@ SENTENCES = {
     " shows all of the object gives a better mesh.",
     PALE: "The object in {name} has nearly the colors of what is around it, so the cut-out may be wrong; look at"
     " 1-prep/photo.png, and give a cut-out PNG or a photo on another background if it is.",
-    OTHER: f"The cut-out of {{name}} is uncertain; look at 1-prep/photo.png, and if it is wrong, {CHOOSE}, or give a"
+    UNCERTAIN: f"The cut-out of {{name}} is uncertain; look at 1-prep/photo.png, and if it is wrong, {CHOOSE}, or give a"
     " cut-out PNG.",
 }
 
@@ -36,16 +45,15 @@ def cut_by_network(finding: Finding, rgb: np.ndarray, name: str, context: Contex
     """
     if not (finding.alpha > 0.5).any():
         raise UserError(f"No object was found in {name}; {CHOOSE}, or give a cut-out PNG.")
-    return sharpened(finding, rgb), not warn_of_doubt(finding, rgb, name, context)
+    doubtful = is_doubtful(finding, rgb)
+    if doubtful:
+        context.warn(SENTENCES[reason(finding, signs_of(finding, rgb))].format(name=name))
+    return sharpened(finding, rgb), not doubtful
 
 
-def warn_of_doubt(finding: Finding, rgb: np.ndarray, name: str, context: Context) -> bool:
-    """Tell the user if the cut-out is likely wrong, why, and what to do; says whether it is."""
-    signs = signs_of(finding, rgb)
-    wrong = calibration().probability(signs) >= DOUBTFUL
-    if wrong:
-        context.warn(SENTENCES[reason(finding, signs)].format(name=name))
-    return wrong
+def is_doubtful(finding: Finding, rgb: np.ndarray) -> bool:
+    """Whether a cut-out is likely wrong."""
+    return calibration().probability(signs_of(finding, rgb)) >= DOUBTFUL
 
 
 def sharpened(finding: Finding, rgb: np.ndarray) -> np.ndarray:

@@ -109,7 +109,7 @@ def test_a_plain_background_is_matted_with_a_warning_and_a_busy_one_refused(toy,
     context = Context()
     views, metrics = import_capture(mixed, "auto", context)
     assert metrics["views"] == COUNT - 2 and "2 pictures were left out" in context.warnings[1]
-    with pytest.raises(UserError, match="backgrounds are too busy"):
+    with pytest.raises(UserError, match="cannot be cut out"):
         import_capture(opaque(tmp_path / "busy", pictures, matrices, busy), "auto", Context())
 
 

@@ -11,10 +11,10 @@ from sv3d_pipe.prep.matte import cut_out
 from sv3d_pipe.prep.matting.doubt import (
     ALIKE,
     CUT_OFF,
-    OTHER,
     PALE,
     SEVERAL,
     SIGNS,
+    UNCERTAIN,
     UNCLEAR,
     Calibration,
     border_share,
@@ -215,7 +215,7 @@ def test_the_share_of_an_outline_on_the_border():
         (SEVERAL, finding(disc(105, 150), others=np.maximum(disc(105, 150), disc(290, 150))), photo(LEFT, BLUE)[0]),
         (CUT_OFF, finding(disc(0, 150, 100)), photo(LEFT)[0]),
         (PALE, finding(disc(200, 150)), np.full((HEIGHT, WIDTH, 3), 0.5, np.float32)),
-        (OTHER, finding(disc(200, 160)), photo(RED)[0]),
+        (UNCERTAIN, finding(disc(200, 160)), photo(RED)[0]),
     ],
 )  # fmt: skip
 def test_what_is_the_matter_is_named(expected, found, image):

@@ -20,7 +20,7 @@ EMPTY = 5e-3  # share of the photo; what is smaller is no clear object
 RIVAL = 0.5  # other objects' area in units of this one's, above which it is not clear which is meant
 CUT = 0.12  # share of an outline on the photo's border
 ALIKE = 0.85  # likeness of colors on both sides of the outline
-UNCLEAR, SEVERAL, CUT_OFF, PALE, OTHER = "unclear", "several", "cut off", "low contrast", "background"
+UNCLEAR, SEVERAL, CUT_OFF, PALE, UNCERTAIN = "unclear", "several", "cut off", "low contrast", "uncertain"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def reason(finding: Finding, signs: np.ndarray) -> str:
         return SEVERAL
     if named["border"] > CUT:
         return CUT_OFF
-    return PALE if named["likeness"] > ALIKE else OTHER
+    return PALE if named["likeness"] > ALIKE else UNCERTAIN
 
 
 def border_share(solid: np.ndarray) -> float:

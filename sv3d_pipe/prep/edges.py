@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+SUBSAMPLED = 4  # pixels that a window of the guided filter keeps to each side of its middle
+SMOOTHNESS = 1e-3  # variance of colors (RGB) below which the guided filter smooths
 CONTRAST = 0.1  # distance of object and background colors (RGB) below which the mask decides
 
 
@@ -45,6 +47,39 @@ def refine(rgb: np.ndarray, coarse: np.ndarray, reach: int) -> np.ndarray:
     alpha = trust * np.clip((position - 0.1) / 0.8, 0, 1) + (1 - trust) * coarse
     alpha = np.where(inside, 1, np.where(outside, 0, alpha))
     return _decontaminated(rgb, alpha, front, behind)
+
+
+def guided(rgb: np.ndarray, alpha: np.ndarray, radius: int) -> np.ndarray:
+    """Alpha [H, W] made to follow the photo's edges, and smooth elsewhere.
+
+    The guided filter with colors (He, Sun and Tang 2013, section 3.5): around each pixel alpha is a linear function of
+    the color. Its coefficients are found in a smaller copy (He and Sun 2015, "Fast guided filter").
+
+    Args:
+        rgb: [H, W, 3] float32 in [0, 1]. radius: of the windows in pixels.
+    """
+    height, width = alpha.shape
+    step = max(1, radius // SUBSAMPLED)
+    size = max(1, width // step), max(1, height // step)
+    small, guess = (
+        cv2.resize(x.astype(np.float32), size, interpolation=cv2.INTER_AREA) for x in (rgb, alpha)
+    )
+    kernel = (2 * max(1, radius // step) + 1,) * 2
+    mean, mean_guess = cv2.blur(small, kernel), cv2.blur(guess, kernel)
+    covariance = cv2.blur(small * guess[..., None], kernel) - mean * mean_guess[..., None]  # [h, w, 3]
+    pairs = [
+        cv2.blur(small[..., i] * small[..., j], kernel) - mean[..., i] * mean[..., j]
+        for i in range(3)
+        for j in range(3)
+    ]
+    spread = np.stack(pairs, -1).reshape(*guess.shape, 3, 3) + SMOOTHNESS * np.eye(3, dtype=np.float32)
+    slope = np.linalg.solve(spread, covariance[..., None])[..., 0].astype(np.float32)
+    offset = mean_guess - (slope * mean).sum(-1)
+    slope, offset = (
+        cv2.resize(cv2.blur(x, kernel), (width, height), interpolation=cv2.INTER_LINEAR)
+        for x in (slope, offset)
+    )
+    return np.clip((slope * rgb).sum(-1) + offset, 0, 1)
 
 
 def decontaminate(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.prep.edges import refine
+from sv3d_pipe.prep.edges import decontaminate, guided, refine
 from sv3d_pipe.prep.matting.doubt import (
     CUT_OFF,
     PALE,
@@ -20,7 +20,11 @@ from sv3d_pipe.prep.matting.find import SIDE, Finding
 from sv3d_pipe.road.context import Context
 
 DOUBTFUL = 0.3  # probability of a wrong cut-out from which on the user is told
-REACH = 2.0  # pixels of the network's square by which its edges may be off
+REACH, WINDOW = (
+    1.0,
+    4.0,
+)  # pixels of the network's square by which its edges may be off; radius of the guided filter
+FAINT = 0.03  # alpha that counts as none, and the same less than 1 as all
 CHOOSE = "say which object is meant with --box left,top,right,bottom or --point x,y"
 SENTENCES = {
     UNCLEAR: f"No object stands out clearly in {{name}}, so the cut-out may be wrong; {CHOOSE}, or give a cut-out PNG.",
@@ -59,5 +63,9 @@ def is_doubtful(finding: Finding, rgb: np.ndarray) -> bool:
 def sharpened(finding: Finding, rgb: np.ndarray) -> np.ndarray:
     """A finding at the photo's size as a cut-out [H, W, 4]."""
     left, top, right, bottom = finding.part
-    reach = max(1, round(REACH * max(right - left, bottom - top) / SIDE))
-    return refine(rgb, finding.alpha, reach)
+    pixel = max(right - left, bottom - top) / SIDE  # of the network's square, in the photo
+    crop, alpha = rgb[top:bottom, left:right], np.zeros_like(finding.alpha)
+    edges = refine(crop, finding.alpha[top:bottom, left:right], max(1, round(REACH * pixel)))[..., 3]
+    edges = guided(crop, edges, max(1, round(WINDOW * pixel)))
+    alpha[top:bottom, left:right] = np.clip((edges - FAINT) / (1 - 2 * FAINT), 0, 1)
+    return decontaminate(rgb, alpha)

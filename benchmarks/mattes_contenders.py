@@ -15,7 +15,7 @@ from PIL import Image
 from sv3d_pipe.config import Config
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.pictures import read_image
-from sv3d_pipe.prep.frame import prepare
+from sv3d_pipe.prep.frame import PART, keep_main_parts, main_object, prepare
 from sv3d_pipe.prep.matte import cut_out
 from sv3d_pipe.road.context import Context
 
@@ -46,7 +46,7 @@ Contender = Callable[[Path], Cutout]
 
 
 def of_prep(method: str) -> Contender:
-    """A contender by its name in prep.matte. Raises UserError for one that prep does not have or that needs alpha."""
+    """A contender by its name in prep.matte: the cut-out, and of it the main object. Raises UserError for one that prep does not have or that needs alpha."""
     if method == "alpha":
         raise UserError("The test pictures have no transparent background; leave out the method alpha.")
     config = Config().replace({"prep.matte": method}).prep
@@ -55,7 +55,9 @@ def of_prep(method: str) -> Contender:
         image = read_image(path, LONGEST)[0]
         context, started = Context(), time.perf_counter()
         try:
-            rgba = cut_out(image, method, path.name, context).rgba
+            matte = cut_out(image, method, path.name, context)
+            rgba = main_object(matte, 1.0, path.name, context)
+            rgba = keep_main_parts(rgba, PART[matte.source])[0]
         except UserError as refusal:  # no object was found
             rgba = np.zeros((*image.shape[:2], 4), np.float32)
             context.warn(str(refusal))

@@ -51,7 +51,7 @@ def prepare(config: PrepConfig, path: Path, context: Context) -> tuple[Photo, di
         matte = cut_out(image, config.matte, path.name, context, box=box, point=point)
         bar.update(1, matte.source)
         scale = max(width, height) / max(shown)  # pixels of the photo per pixel of the picture
-        rgba = _main_object(matte, scale, path.name, context) if box is None and point is None else matte.rgba
+        rgba = main_object(matte, scale, path.name, context) if box is None and point is None else matte.rgba
         rgba, kept, dropped = keep_main_parts(rgba, PART[matte.source])
         left, top, right, bottom = bounding_box(rgba[..., 3])
         object_pixels = round(max(right - left, bottom - top) * scale)
@@ -80,7 +80,7 @@ def longest_read(config: PrepConfig) -> int:
     return 2 * config.size + 384
 
 
-def _main_object(matte: Matte, scale: float, name: str, context: Context) -> np.ndarray:
+def main_object(matte: Matte, scale: float, name: str, context: Context) -> np.ndarray:
     """The cut-out [H, W, 4] of the most prominent of several objects; the user is told of the others.
 
     A file's own alpha says what is meant: there, all are kept.

@@ -32,7 +32,7 @@ from sv3d_pipe.road.context import Context
 KINDS = ("glb", "obj", "ply", "stl")
 EXTRA_DEG = 10.0
 ANGLE_DEG, SIZE, NEAR = 2.0, 0.02, 0.01  # of a right placement
-POINTS = 4000
+POINTS, MANY = 4000, 40000  # of a surface for ICP; and to measure distances, whose floor is then .003
 
 
 def main() -> None:
@@ -86,8 +86,8 @@ def _trial(true: trimesh.Trimesh, surface: Mesh, views: Views, file: Path, rng: 
     except UserError:
         return "refused"
     put = trimesh.Trimesh(placed.vertices, placed.faces, process=False)
-    target, source = (trimesh.sample.sample_surface(mesh, POINTS, seed=0)[0] for mesh in (true, put))
-    left = similarity(target, source)
+    target, source = (trimesh.sample.sample_surface(mesh, MANY, seed=0)[0] for mesh in (true, put))
+    left = similarity(target[:POINTS], source[:POINTS])
     scale = np.cbrt(np.linalg.det(left[:3, :3]))
     near = cKDTree(target).query(source)[0].mean()  # what lies inside is lost where a mesh had to be closed
     turned = angle_deg(left[:3, :3] / scale, np.eye(3))

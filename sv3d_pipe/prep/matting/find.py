@@ -12,7 +12,7 @@ import torch
 from sv3d_pipe.prep.matting.network import MattingNet
 from sv3d_pipe.prep.matting.weights import built_in_folder, load_network
 
-SIDE = 384  # of the square that the network looks at
+SIDE = 256  # of the square that the network looks at
 CLOSE, WIDE = (
     1.25,
     1.8,

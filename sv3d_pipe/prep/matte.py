@@ -14,16 +14,18 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.prep.edges import decontaminate, soften
 from sv3d_pipe.prep.matting.find import find
 from sv3d_pipe.prep.meant import Box, Point, only_meant
-from sv3d_pipe.prep.network import SENTENCES, UNCERTAIN, cut_by_network, is_doubtful
+from sv3d_pipe.prep.network import cut_by_network, is_doubtful
 from sv3d_pipe.prep.offline import segment, segment_box, surroundings
 from sv3d_pipe.road.context import Context
 
 MIN_TRANSPARENT = 0.01  # share of the picture; a meaningful alpha hides at least this much
 MIN_OPAQUE = 5e-4  # and shows at least this much
-SAME, OTHER_OBJECT = (
-    0.85,
-    0.5,
-)  # IoU from which on two methods found the same object; below which, another one
+SAME, OTHER_OBJECT = 0.7, 0.5  # IoU from which on two methods found the same object; below which, another
+WITHIN = (
+    0.9  # share of the offline cut-out that lies in the network's, which then differs only by what it filled
+)
+FILLED = 3.0  # times as large the network's may then be: thin things are mostly gaps
+NOTHING = "No object was found in {name}; give a photo of one object, or a cut-out PNG."
 REMBG_MODELS = ("birefnet-general", "isnet-general-use", "u2net", "silueta", "u2netp")  # best first
 
 
@@ -102,24 +104,30 @@ def _net(rgb: np.ndarray, name: str, context: Context, box: Box | None, point: P
 
 
 def _net_or_backdrop(rgb: np.ndarray, name: str, context: Context) -> Matte:
-    """The network's cut-out, or where the background is plain that of the offline matte, which knows edges and gaps best,
-    unless the network is sure of another object."""
+    """The network's cut-out, or where the background is plain that of the offline matte, which knows edges and gaps best.
+
+    Not where the offline matte found another object, for then the background was not as plain as it seemed; nor where
+    both differ and the network is sure.
+    """
     mask, plain = segment(rgb)
     finding = find(rgb)
     if plain:
-        agreement = _iou(mask, finding.alpha)
-        if agreement >= SAME or is_doubtful(finding, rgb):
-            if agreement < OTHER_OBJECT:
-                context.warn(SENTENCES[UNCERTAIN].format(name=name))
-            return Matte(soften(rgb, mask), "offline", "plain", agreement >= OTHER_OBJECT)
+        if not mask.any() and is_doubtful(finding, rgb):
+            raise UserError(NOTHING.format(name=name))
+        agreement = _agreement(mask, finding.alpha)
+        if agreement >= SAME or (agreement >= OTHER_OBJECT and is_doubtful(finding, rgb)):
+            return Matte(soften(rgb, mask), "offline", "plain")
     rgba, sure = cut_by_network(finding, rgb, name, context)
     return Matte(rgba, "net", "plain" if plain else "busy", sure)
 
 
-def _iou(mask: np.ndarray, alpha: np.ndarray) -> float:
-    """Of the objects that two methods found: a mask [h, w] bool, and alpha [H, W]."""
-    small = cv2.resize(alpha, mask.shape[::-1], interpolation=cv2.INTER_AREA) > 0.5
-    return float((mask & small).sum() / max(1, (mask | small).sum()))
+def _agreement(mask: np.ndarray, alpha: np.ndarray) -> float:
+    """IoU of a mask [h, w] bool and the network's alpha [H, W]; 1 where all that differs are gaps that the network filled."""
+    theirs = cv2.resize(alpha, mask.shape[::-1], interpolation=cv2.INTER_AREA) > 0.5
+    both = float((mask & theirs).sum())
+    if mask.any() and both >= WITHIN * mask.sum() and FILLED * both >= theirs.sum():
+        return 1.0
+    return both / max(1, (mask | theirs).sum())
 
 
 def is_meaningful(alpha: np.ndarray) -> bool:
@@ -167,9 +175,7 @@ def _offline(rgb: np.ndarray, name: str, context: Context, box: Box | None) -> M
         rgba = np.zeros((*rgb.shape[:2], 4), np.float32)
         rgba[part] = soften(rgb[part], mask)
     if not mask.any() and box is None:
-        raise UserError(
-            f"No object was found in {name}; give a photo on a plain background or a cut-out PNG."
-        )
+        raise UserError(NOTHING.format(name=name))
     if not plain:
         context.warn(
             f"The background of {name} is busy, so the cut-out is a guess;"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sv3d_pipe.dataset.scenes.backdrops import Backdrops, find_photographs
-from sv3d_pipe.dataset.scenes.compose import compose, mark
+from sv3d_pipe.dataset.scenes.compose import compose
 from sv3d_pipe.dataset.scenes.cutouts import HELD_OUT, LONGEST, Cutouts, Source, find_sources
 from sv3d_pipe.dataset.scenes.shadows import cast, contact
 from sv3d_pipe.dataset.scenes.sheet import draw_sheet
@@ -81,12 +81,6 @@ def test_a_point_is_on_what_is_meant(folder):
             y, x = np.unravel_index(scene.told[1].argmax(), scene.told[1].shape)
             found.append(scene.meant[y, x] > 0.4 * scene.meant.max())
     assert len(found) > 8 and np.mean(found) > 0.9
-
-
-def test_the_mark_is_one_at_its_point_and_fades():
-    spot = mark(30.0, 20.0, 50, 100)
-    assert np.unravel_index(spot.argmax(), spot.shape) == (20, 30) and spot[20, 30] == 1
-    assert spot[20, 36] < 0.05 and spot[20, 31] > spot[20, 32]
 
 
 def test_shadows_darken_the_floor_at_the_foot_and_nothing_above_the_object():

@@ -26,6 +26,7 @@ from sv3d_pipe.prep.matting.doubt import (
 )
 from sv3d_pipe.prep.matting.find import Finding, bounds, built_in, close_look, find
 from sv3d_pipe.prep.matting.network import MattingNet
+from sv3d_pipe.prep.matting.told import box_map, point_map
 from sv3d_pipe.prep.matting.weights import FILE, load_network, save_network
 from sv3d_pipe.prep.network import SENTENCES, cut_by_network
 from sv3d_pipe.prep.objects import find_objects, prominence
@@ -105,6 +106,19 @@ def test_objects_are_found_one_by_one():
 def test_the_middle_and_the_large_are_prominent():
     small, large, aside = disc(200, 150, 30), disc(200, 150, 60), disc(60, 150, 60)
     assert prominence(large) > prominence(aside) > prominence(small) > prominence(0 * small) == 0
+
+
+def test_a_point_is_a_spot_that_fades():
+    spot = point_map(30.5, 20.5, 50, 100)
+    assert np.unravel_index(spot.argmax(), spot.shape) == (20, 30) and spot[20, 30] == 1
+    assert spot[20, 36] < 0.05 and spot[20, 31] > spot[20, 32]
+
+
+def test_a_box_is_filled_and_never_empty():
+    inside = box_map((10.2, 5.0, 19.5, 8.0), 20, 30)
+    assert inside.sum() == 10 * 3 and inside[5:8, 10:20].all()
+    assert box_map((29.9, 19.9, 35.0, 30.0), 20, 30).sum() == 1
+    assert box_map((-5.0, -5.0, -1.0, -1.0), 20, 30).sum() == 1
 
 
 def test_bounds_leave_out_specks():

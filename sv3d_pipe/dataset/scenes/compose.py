@@ -10,6 +10,7 @@ import numpy as np
 from sv3d_pipe.dataset.scenes.backdrops import Backdrops, recolored
 from sv3d_pipe.dataset.scenes.cutouts import Cutouts
 from sv3d_pipe.dataset.scenes.shadows import cast, contact
+from sv3d_pipe.prep.matting.told import box_map, point_map
 
 ASPECTS = (0.6, 1.7)  # height over width, log-uniform
 PARTS = ("alone", "clutter", "several", "nothing"), (0.4, 0.42, 0.15, 0.03)
@@ -18,7 +19,6 @@ CLUTTER_SIZE = (0.25, 0.6)  # longer side of other objects, as a share of that
 LEAST_SEEN = 0.3  # share of an object that must be visible for it to be asked for
 LEAST_AREA = 0.003  # share of the picture
 TOLD = ("nothing", "box", "point"), (0.5, 0.27, 0.23)
-POINT_RADIUS = 0.02  # of the mark at a point, as a share of the picture's side
 BOX_SLACK = 0.06  # standard deviation by which people's boxes miss an object's sides, as a share of them
 
 
@@ -191,23 +191,12 @@ def _asked(rng: np.random.Generator, layers: list[Layer], seen: np.ndarray) -> t
         top, bottom, left, right = (
             np.float64([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1]) + rng.normal(0, 1, 4) * slack
         )
-        told[
-            max(0, int(top)) : max(1, int(np.ceil(bottom))),
-            max(0, int(left)) : max(1, int(np.ceil(right))),
-            0,
-        ] = 1
+        told[..., 0] = box_map((left, top, right, bottom), height, width)
     elif how == "point":
         inner = np.argwhere(one > 0.6 * one.max())
         y, x = inner[rng.integers(len(inner))]
-        told[..., 1] = mark(x, y, height, width)
+        told[..., 1] = point_map(x + 0.5, y + 0.5, height, width)
     return one, told
-
-
-def mark(x: float, y: float, height: int, width: int) -> np.ndarray:
-    """[H, W] a soft spot at a point, in pixels."""
-    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
-    away = np.hypot((rows - y) / height, (columns - x) / width)
-    return np.exp(-0.5 * (away / POINT_RADIUS) ** 2)
 
 
 def photographed(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:

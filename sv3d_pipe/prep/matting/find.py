@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sv3d_pipe.prep.matting.network import MattingNet
+from sv3d_pipe.prep.matting.told import box_map, point_map
 from sv3d_pipe.prep.matting.weights import built_in_folder, load_network
 
 SIDE = 256  # of the square that the network looks at
@@ -19,7 +20,6 @@ CLOSE, WIDE = (
 )  # sides of the parts that are looked at closely, and for a box first, in units of the object's
 WINDOWS = (1.0, 0.5, 0.3)  # half sides of the parts around a point, as shares of the photo's longer side
 LEAST = 0.5  # alpha that something must reach to be found
-POINT_RADIUS = 0.02  # of the mark at a point, as a share of the picture's side; as in training
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels, the last two exclusive
 
@@ -157,13 +157,10 @@ def look(
     scale = SIDE / (right - left), SIDE / (bottom - top)
     if box is not None:
         x0, y0, x1, y1 = box
-        columns = slice(max(0, int((x0 - left) * scale[0])), max(1, int(np.ceil((x1 - left) * scale[0]))))
-        rows = slice(max(0, int((y0 - top) * scale[1])), max(1, int(np.ceil((y1 - top) * scale[1]))))
-        told[0, rows, columns] = 1
+        inner = (x0 - left) * scale[0], (y0 - top) * scale[1], (x1 - left) * scale[0], (y1 - top) * scale[1]
+        told[0] = box_map(inner, SIDE, SIDE)
     if point is not None:
-        rows, columns = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) + 0.5
-        away = np.hypot(columns - (point[0] - left) * scale[0], rows - (point[1] - top) * scale[1])
-        told[1] = np.exp(-0.5 * (away / (POINT_RADIUS * SIDE)) ** 2)
+        told[1] = point_map((point[0] - left) * scale[0], (point[1] - top) * scale[1], SIDE, SIDE)
     colors, told = torch.from_numpy(square.transpose(2, 0, 1))[None], torch.from_numpy(told)[None]
     answers = [
         network(colors, told)[0][0].sigmoid(),

@@ -14,10 +14,8 @@ from sv3d_pipe.prep.matting.told import box_map, point_map
 from sv3d_pipe.prep.matting.weights import built_in_folder, load_network
 
 SIDE = 256  # of the square that the network looks at
-CLOSE, WIDE = (
-    1.25,
-    1.8,
-)  # sides of the parts that are looked at closely, and for a box first, in units of the object's
+CLOSE = 1.25  # side of the part that is looked at closely, in units of the object's
+WIDE = 1.8  # side of the part around a box that is looked at first, in units of the box's
 WINDOWS = (1.0, 0.5, 0.3)  # half sides of the parts around a point, as shares of the photo's longer side
 LEAST = 0.5  # alpha that something must reach to be found
 

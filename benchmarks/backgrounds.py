@@ -20,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from command import run
+from panorama import look, read_panorama
 from PIL import Image
 
 from sv3d_pipe.errors import UserError
@@ -63,7 +64,7 @@ def main() -> None:
 def _pictures(path: Path, rng: np.random.Generator) -> list[np.ndarray]:
     """What a file holds that may be a background, [H, W, 3] each."""
     if path.suffix.lower() == ".hdr":
-        return look_around(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[..., ::-1], rng)
+        return look_around(read_panorama(path), rng)
     if path.suffix.lower() not in SUFFIXES:
         return []
     try:
@@ -80,26 +81,9 @@ def _pictures(path: Path, rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def look_around(panorama: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """Perspective pictures [720, 960, 3] out of a panorama [h, 2 h, 3] of linear light, from level to downward."""
-    pictures = []
-    for _ in range(LOOKS):
-        fov, down, turn = rng.uniform(*FOV_DEG), np.radians(rng.uniform(*DOWN_DEG)), rng.uniform(0, 2 * np.pi)
-        focal = VIEW[1] / 2 / np.tan(np.radians(fov) / 2)
-        y, x = np.mgrid[0 : VIEW[0], 0 : VIEW[1]]
-        x, y = (x + 0.5 - VIEW[1] / 2) / focal, (y + 0.5 - VIEW[0] / 2) / focal  # right and down
-        across, below = x, y * np.cos(down) + np.sin(down)
-        ahead = np.cos(down) - y * np.sin(down)
-        azimuth = np.arctan2(across, ahead) + turn
-        height = np.arctan2(-below, np.hypot(across, ahead))
-        u = (azimuth / (2 * np.pi) % 1) * panorama.shape[1] - 0.5
-        v = (0.5 - height / np.pi) * panorama.shape[0] - 0.5
-        light = cv2.remap(
-            panorama, u.astype(np.float32), v.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP
-        )
-        exposed = np.maximum(light, 0) * (0.4 / max(float(np.median(light)), 1e-4))
-        exposed = exposed * (1 + exposed / 16) / (1 + exposed)  # Reinhard et al. 2002, equation 4
-        pictures.append(np.clip(exposed, 0, 1).astype(np.float32) ** (1 / 2.2))
-    return pictures
+    """Perspective pictures [720, 960, 3] out of a panorama [H, 2 H, 3] of linear light, from level to downward."""
+    drawn = [(rng.uniform(*FOV_DEG), rng.uniform(*DOWN_DEG), rng.uniform(0, 360)) for _ in range(LOOKS)]
+    return [look(panorama, yaw, down, fov, VIEW[1], VIEW[0]) for fov, down, yaw in drawn]
 
 
 if __name__ == "__main__":

@@ -22,14 +22,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 from command import run
+from panorama import look, read_panorama
 from PIL import Image
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.pictures import read_image, to_srgb
+from sv3d_pipe.pictures import read_image
 
 LONGEST, QUALITY = 1600, 92
-KEY = 0.25  # of a panorama's crop: where its geometric mean of light comes to lie before the highlights are pressed
-BRIGHTEST = 4.0  # multiple of white that still becomes white
 
 
 @dataclass(frozen=True)
@@ -112,35 +111,6 @@ def cut(image: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray
     return cv2.resize(part, size, interpolation=cv2.INTER_AREA)
 
 
-def look(
-    panorama: np.ndarray, view: View, width: int = LONGEST, height: int = LONGEST * 3 // 4
-) -> np.ndarray:
-    """A perspective view [height, width, 3], sRGB in [0, 1], into an equirectangular panorama.
-
-    Args:
-        panorama: [H, 2 H, 3], linear light, any scale; its middle column lies straight ahead at yaw 0.
-    """
-    x, y = np.meshgrid(np.arange(width) + 0.5 - width / 2, np.arange(height) + 0.5 - height / 2)
-    z = np.full_like(x, width / 2 / np.tan(np.radians(view.fov / 2)))
-    cos, sin = np.cos(np.radians(view.down)), np.sin(np.radians(view.down))
-    y, z = cos * y + sin * z, cos * z - sin * y  # y points down
-    around = np.arctan2(x, z) / (2 * np.pi) + view.yaw / 360 + 0.5
-    below = np.arctan2(y, np.hypot(x, z)) / np.pi + 0.5
-    rows, columns = panorama.shape[:2]
-    margin = 4  # repeated columns, for the filter at the seam
-    wide = np.concatenate([panorama[:, -margin:], panorama, panorama[:, :margin]], 1)
-    u, v = around % 1 * columns - 0.5 + margin, below * rows - 0.5
-    light = cv2.remap(wide, np.float32(u), np.float32(v), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return to_srgb(pressed(np.maximum(light, 0)))
-
-
-def pressed(light: np.ndarray) -> np.ndarray:
-    """Linear light of any range to [0, 1] by the extended operator of Reinhard et al. 2002."""
-    luminance = light @ np.float32([0.2126, 0.7152, 0.0722])
-    light = light * (KEY / np.exp(np.log(luminance + 1e-6).mean()))
-    return np.clip(light * (1 + light / BRIGHTEST**2) / (1 + light), 0, 1)
-
-
 def find(name: str, folders: list[Path]) -> Path:
     """Where a source lies below the folders. Raises UserError."""
     found = next((path for folder in folders for path in sorted(folder.rglob(name))), None)
@@ -163,10 +133,7 @@ def main() -> None:
         if isinstance(item, Crop):
             picture = cut(read_image(path, 8 * LONGEST)[0][..., :3], item.box)
         else:
-            panorama = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-            if panorama is None:
-                raise UserError(f"{path} is damaged; get it again.")
-            picture = look(panorama[..., ::-1], item)
+            picture = look(read_panorama(path), item.yaw, item.down, item.fov, LONGEST, LONGEST * 3 // 4)
         folder = arguments.out / item.kind
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{number:02d}-{path.stem}.jpg"

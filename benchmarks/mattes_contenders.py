@@ -56,7 +56,7 @@ def of_prep(method: str) -> Contender:
         context, started = Context(), time.perf_counter()
         try:
             matte = cut_out(image, method, path.name, context)
-            rgba = main_object(matte, 1.0, path.name, context)
+            rgba = main_object(matte, image.shape[1::-1], path.name, context)
             rgba = keep_main_parts(rgba, PART[matte.source])[0]
         except UserError as refusal:  # no object was found
             rgba = np.zeros((*image.shape[:2], 4), np.float32)

@@ -16,14 +16,14 @@ from backgrounds import LOOKS, VIEW, look_around  # noqa: E402
 
 
 class Straight:
-    """In place of a random generator: the middle of every range, and a turn of a quarter."""
+    """In place of a random generator: the middle of every range, and a turn by three quarters, which is a quarter from the first column."""
 
     def __init__(self, down_deg):
         self.down_deg, self.asked = down_deg, 0
 
     def uniform(self, low, high):
         self.asked += 1
-        return (75.0, self.down_deg, np.pi / 2)[(self.asked - 1) % 3]
+        return (75.0, self.down_deg, 270.0)[(self.asked - 1) % 3]
 
 
 def panorama():

@@ -263,8 +263,7 @@ def test_backgrounds_are_cut_and_looked_at(bench):
     assert part.shape == (50, 100, 3) and part.min() == 1
     panorama = np.full((180, 360, 3), 0.05, np.float32)
     panorama[95:105, 265:275] = 4.0  # 90 degrees to the right of the middle, 10 below the horizon
-    view = bench.backgrounds.View("interior", "", "", yaw=90, down=10, fov=60)
-    seen = bench.backgrounds.look(panorama, view, 200, 150).mean(-1)
+    seen = bench.backgrounds.look(panorama, 90, 10, 60, 200, 150).mean(-1)
     y, x = np.argwhere(seen > 0.9 * seen.max()).mean(0)
     assert abs(x - 99.5) < 1 and abs(y - 74.5) < 1
 

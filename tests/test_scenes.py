@@ -20,7 +20,6 @@ from sv3d_pipe.export.formats import encode_glb
 from sv3d_pipe.pictures import read_focal_35mm
 from sv3d_pipe.placing.build import Scene
 from sv3d_pipe.prep import finding
-from sv3d_pipe.prep.objects import Found
 from sv3d_pipe.road.report import Reporter
 from sv3d_pipe.scenes import Image2Scene, finished_scene
 
@@ -215,9 +214,9 @@ def test_a_finder_says_which_objects_there_are(road, tmp_path, monkeypatch):
         alpha = np.zeros(rgb.shape[:2], np.float32)
         left, top, right, bottom = RIGHT
         alpha[top:bottom, left:right] = 1
-        return [Found(alpha, RIGHT)]
+        return [alpha]
 
-    monkeypatch.setattr(finding, "find_objects", find)
+    monkeypatch.setattr(finding, "objects_in", find)
     result = scenes()(tmp_path / "desk.png", tmp_path / "out")
     (only,) = result.objects
     assert only.box == "248,148,352,252"

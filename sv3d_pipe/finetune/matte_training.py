@@ -23,6 +23,7 @@ from sv3d_pipe.prep.matting.network import MattingNet
 from sv3d_pipe.prep.matting.weights import load_network, save_network
 
 BATCH = 12
+SAVE_MINUTES = 5.0  # between copies that are kept
 RATE, TRUNK_SHARE = 1e-3, 0.2  # largest learning rate of AdamW, and the trunk's share of it
 WARMUP = 100  # steps in which it rises
 DECAY = 0.01
@@ -88,7 +89,6 @@ def train(
     seed: int,
     workers: int,
     on_step: Callable[[int, float, float], None],
-    save_minutes: float = 5.0,
 ) -> MattingNet:
     """Train for some time, and keep the averaged weights in a folder.
 
@@ -131,7 +131,7 @@ def train(
         optimizer.step()
         _average(averaged, network, min(AVERAGED, (1 + step) / (10 + step)))
         on_step(step, loss.item(), gone)
-        if gone == 1 or time.monotonic() - saved > 60 * save_minutes:
+        if gone == 1 or time.monotonic() - saved > 60 * SAVE_MINUTES:
             save_network(averaged, out)
             saved = time.monotonic()
         if gone == 1:
@@ -167,9 +167,8 @@ def _average(averaged: nn.Module, network: nn.Module, keep: float) -> None:
 
 
 def loss_of(
-    answers: list[
-        torch.Tensor
-    ],  # of the network: logits [B, 2, S, S], [B, 2, S / 16, S / 16], [B, 2, S / 8, S / 8]
+    # Logits [B, 2, S, S], [B, 2, S / 16, S / 16] and [B, 2, S / 8, S / 8].
+    answers: list[torch.Tensor],
     alphas: torch.Tensor,  # [B, 2, S, S] in [0, 1]
 ) -> torch.Tensor:  # []
     """Cross entropy, more at edges, and 1 - IoU of what is meant, as in BASNet (Qin et al. 2019, section 3.3)."""

@@ -11,12 +11,11 @@ from sv3d_pipe.errors import UserError
 from sv3d_pipe.pictures import read_image
 from sv3d_pipe.prep.frame import longest_read
 from sv3d_pipe.prep.matte import cut_out
-from sv3d_pipe.prep.meant import Box
-from sv3d_pipe.prep.objects import find_objects
-from sv3d_pipe.prep.parts import bounding_box, separate
+from sv3d_pipe.prep.meant import Box, photo_box
+from sv3d_pipe.prep.objects import objects_in
+from sv3d_pipe.prep.parts import separate
 from sv3d_pipe.road.context import Context
 
-MARGIN = 2  # pixels of the picture around what is visible of an object
 MOST = 12  # objects of one photo
 
 
@@ -24,7 +23,7 @@ def find_boxes(config: PrepConfig, path: Path, context: Context) -> list[Box]:
     """The objects' boxes in whole pixels of the upright photo, the most prominent first.
 
     Args:
-        config: whose ``matte`` says how they are found: by :func:`sv3d_pipe.prep.objects.find_objects` where the network
+        config: whose ``matte`` says how they are found: by :func:`sv3d_pipe.prep.objects.objects_in` where the network
             cuts out, else among the parts of the cut-out.
     Raises:
         UserError: the photo cannot be read or cut out, or nothing was found in it.
@@ -32,7 +31,7 @@ def find_boxes(config: PrepConfig, path: Path, context: Context) -> list[Box]:
     image, (width, height) = read_image(path, longest_read(config), warn=context.warn)
     cut = cut_out(image, config.matte, path.name, context)
     if cut.source == "net":
-        alphas = [found.alpha for found in find_objects(np.ascontiguousarray(image[..., :3]))]
+        alphas = objects_in(np.ascontiguousarray(image[..., :3]))
     else:
         alphas = separate(cut.rgba[..., 3])
     if not alphas:
@@ -41,14 +40,4 @@ def find_boxes(config: PrepConfig, path: Path, context: Context) -> list[Box]:
         context.warn(
             f"{path.name} shows {len(alphas)} objects; only the {MOST} most prominent ones are made."
         )
-    scale = max(width, height) / max(image.shape[:2])
-    return [_whole_pixels(bounding_box(alpha), scale, width, height) for alpha in alphas[:MOST]]
-
-
-def _whole_pixels(box: tuple[int, int, int, int], scale: float, width: int, height: int) -> Box:
-    """A box of the picture, a little wider, in whole pixels of the photo that is ``scale`` times larger."""
-    left, top = (max(0, int((low - MARGIN) * scale)) for low in box[:2])
-    right, bottom = (
-        min(most, int(np.ceil((high + MARGIN) * scale))) for high, most in zip(box[2:], (width, height))
-    )
-    return left, top, right, bottom
+    return [photo_box(alpha, width, height) for alpha in alphas[:MOST]]

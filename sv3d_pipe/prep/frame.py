@@ -14,9 +14,8 @@ from sv3d_pipe.config import PrepConfig
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.pictures import read_image
 from sv3d_pipe.prep.matte import Matte, cut_out
-from sv3d_pipe.prep.meant import Box, box_text, meant
-from sv3d_pipe.prep.objects import prominence
-from sv3d_pipe.prep.parts import NEARBY, SOLID, bounding_box, kept_parts, separate
+from sv3d_pipe.prep.meant import box_text, meant, photo_box
+from sv3d_pipe.prep.parts import NEARBY, SOLID, bounding_box, kept_parts, prominence, separate
 from sv3d_pipe.road.context import Context
 
 PART = {
@@ -51,7 +50,11 @@ def prepare(config: PrepConfig, path: Path, context: Context) -> tuple[Photo, di
         matte = cut_out(image, config.matte, path.name, context, box=box, point=point)
         bar.update(1, matte.source)
         scale = max(width, height) / max(shown)  # pixels of the photo per pixel of the picture
-        rgba = main_object(matte, scale, path.name, context) if box is None and point is None else matte.rgba
+        rgba = (
+            main_object(matte, (width, height), path.name, context)
+            if box is None and point is None
+            else matte.rgba
+        )
         rgba, kept, dropped = keep_main_parts(rgba, PART[matte.source])
         left, top, right, bottom = bounding_box(rgba[..., 3])
         object_pixels = round(max(right - left, bottom - top) * scale)
@@ -80,15 +83,18 @@ def longest_read(config: PrepConfig) -> int:
     return 2 * config.size + 384
 
 
-def main_object(matte: Matte, scale: float, name: str, context: Context) -> np.ndarray:
+def main_object(matte: Matte, size: tuple[int, int], name: str, context: Context) -> np.ndarray:
     """The cut-out [H, W, 4] of the most prominent of several objects; the user is told of the others.
 
     A file's own alpha says what is meant: there, all are kept.
+
+    Args:
+        size: width and height of the photo in pixels.
     """
     objects = sorted(separate(matte.rgba[..., 3]), key=prominence, reverse=True)
     if len(objects) < 2:
         return matte.rgba
-    boxes = [f"--box {box_text(photo_box(part, scale))}" for part in objects]
+    boxes = [f"--box {box_text(photo_box(part, *size))}" for part in objects]
     if matte.source == "alpha":
         context.warn(
             f"There seem to be several objects in {name}; they are treated as one. Choose one with"
@@ -173,12 +179,6 @@ def _warn(alpha: np.ndarray, object_pixels: int, name: str, context: Context) ->
         context.warn(
             f"The object in {name} is only {object_pixels} pixels long; a closer photo gives more detail."
         )
-
-
-def photo_box(alpha: np.ndarray, scale: float) -> Box:
-    """The box of what is visible in an alpha [H, W], in whole pixels of a photo that is ``scale`` times larger."""
-    left, top, right, bottom = bounding_box(alpha)
-    return int(left * scale), int(top * scale), int(right * scale), int(bottom * scale)
 
 
 def touched_sides(alpha: np.ndarray) -> list[str]:

@@ -12,18 +12,15 @@ import numpy as np
 
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.prep.edges import decontaminate, soften
-from sv3d_pipe.prep.matting.find import find
 from sv3d_pipe.prep.meant import Box, Point, only_meant
-from sv3d_pipe.prep.network import cut_by_network, is_doubtful
 from sv3d_pipe.prep.offline import segment, segment_box, surroundings
 from sv3d_pipe.road.context import Context
 
 MIN_TRANSPARENT = 0.01  # share of the picture; a meaningful alpha hides at least this much
 MIN_OPAQUE = 5e-4  # and shows at least this much
 SAME, OTHER_OBJECT = 0.7, 0.5  # IoU from which on two methods found the same object; below which, another
-WITHIN = (
-    0.9  # share of the offline cut-out that lies in the network's, which then differs only by what it filled
-)
+# Of the offline cut-out, this share lies in the network's where that only filled more.
+WITHIN = 0.9
 FILLED = 3.0  # times as large the network's may then be: thin things are mostly gaps
 NOTHING = "No object was found in {name}; give a photo of one object, or a cut-out PNG."
 REMBG_MODELS = ("birefnet-general", "isnet-general-use", "u2net", "silueta", "u2netp")  # best first
@@ -99,7 +96,12 @@ def _cut_out(
 
 
 def _net(rgb: np.ndarray, name: str, context: Context, box: Box | None, point: Point | None) -> Matte:
-    rgba, sure = cut_by_network(find(rgb, box, point), rgb, name, context)
+    from sv3d_pipe.prep.matting.doubt import signs_of
+    from sv3d_pipe.prep.matting.find import find  # slow: it imports torch
+    from sv3d_pipe.prep.net import cut_by_network
+
+    finding = find(rgb, box, point)
+    rgba, sure = cut_by_network(finding, signs_of(finding, rgb), rgb, name, context)
     return Matte(rgba, "net", "plain" if segment(rgb)[1] else "busy", sure)
 
 
@@ -109,15 +111,20 @@ def _net_or_backdrop(rgb: np.ndarray, name: str, context: Context) -> Matte:
     Not where the offline matte found another object, for then the background was not as plain as it seemed; nor where
     both differ and the network is sure.
     """
+    from sv3d_pipe.prep.matting.doubt import signs_of
+    from sv3d_pipe.prep.matting.find import find  # slow: it imports torch
+    from sv3d_pipe.prep.net import cut_by_network, is_doubtful
+
     mask, plain = segment(rgb)
     finding = find(rgb)
+    signs = signs_of(finding, rgb)
     if plain:
-        if not mask.any() and is_doubtful(finding, rgb):
+        if not mask.any() and is_doubtful(signs):
             raise UserError(NOTHING.format(name=name))
         agreement = _agreement(mask, finding.alpha)
-        if agreement >= SAME or (agreement >= OTHER_OBJECT and is_doubtful(finding, rgb)):
+        if agreement >= SAME or (agreement >= OTHER_OBJECT and is_doubtful(signs)):
             return Matte(soften(rgb, mask), "offline", "plain")
-    rgba, sure = cut_by_network(finding, rgb, name, context)
+    rgba, sure = cut_by_network(finding, signs, rgb, name, context)
     return Matte(rgba, "net", "plain" if plain else "busy", sure)
 
 

@@ -7,10 +7,11 @@ import numpy as np
 
 from sv3d_pipe.config import PrepConfig
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.prep.parts import SOLID, kept_parts
+from sv3d_pipe.prep.parts import SOLID, bounding_box, kept_parts
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom; the last two exclusive
 Point = tuple[float, float]
+MARGIN = 2  # pixels of a picture around what is visible of an object, in a box that is told of it
 INSIDE = 0.5  # share of a part's area that must lie in a box for the part to be meant
 
 
@@ -47,6 +48,20 @@ def read_point(text: str, width: int, height: int, name: str) -> Point:
 def box_text(box: Box) -> str:
     """What :func:`read_box` reads: ``12,40,300,410``."""
     return ",".join(f"{value:g}" for value in box)
+
+
+def photo_box(alpha: np.ndarray, width: int, height: int) -> Box:
+    """The box of what is visible in an alpha [h, w], and a little around it, in whole pixels of the photo.
+
+    Args:
+        width, height: of the photo, of which the alpha may be that of a smaller copy.
+    """
+    box, scale = bounding_box(alpha), max(width, height) / max(alpha.shape)
+    left, top = (max(0, int((low - MARGIN) * scale)) for low in box[:2])
+    right, bottom = (
+        min(most, int(np.ceil((high + MARGIN) * scale))) for high, most in zip(box[2:], (width, height))
+    )
+    return left, top, right, bottom
 
 
 def meant(

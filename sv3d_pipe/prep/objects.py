@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
 from sv3d_pipe.prep.matting.find import LEAST, bounds, close_look, find
-from sv3d_pipe.prep.parts import separate
+from sv3d_pipe.prep.parts import prominence, separate
 
 SMALLEST = 0.06  # area of an object beside the largest one's, below which it is clutter
 SMALLEST_SHARE = 4e-3  # and of the photo's
@@ -20,21 +18,8 @@ SPOT = (
 )
 
 
-@dataclass(frozen=True)
-class Found:
-    """An object in a picture.
-
-    Attributes:
-        alpha: [H, W] float32 in [0, 1].
-        box: left, top, right, bottom in pixels, the last two exclusive.
-    """
-
-    alpha: np.ndarray
-    box: tuple[int, int, int, int]
-
-
-def find_objects(rgb: np.ndarray) -> list[Found]:
-    """The objects of an opaque picture [H, W, 3] in [0, 1], the most prominent first.
+def objects_in(rgb: np.ndarray) -> list[np.ndarray]:
+    """Alphas [H, W] float32 of the objects of an opaque picture [H, W, 3] in [0, 1], the most prominent first.
 
     What stands out comes first, its separate parts each for itself; then the network is asked, at a point in the middle
     of what is left of all objects, what stands there.
@@ -46,7 +31,7 @@ def find_objects(rgb: np.ndarray) -> list[Found]:
             _add(found, close_look(rgb, box))
     left = (first.others > LEAST).astype(np.uint8)
     for one in found:
-        left[one.alpha > LEAST] = 0
+        left[one > LEAST] = 0
     for _ in range(QUESTIONS):
         inside = cv2.distanceTransform(np.pad(left, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
         if inside.max() < SPOT * max(left.shape):
@@ -55,31 +40,20 @@ def find_objects(rgb: np.ndarray) -> list[Found]:
         alpha = find(rgb, point=(x + 0.5, y + 0.5)).alpha
         _add(found, alpha)
         left[alpha > LEAST] = 0
-        cv2.circle(
-            left, (int(x), int(y)), max(1, int(inside.max())), 0, -1
-        )  # so that no point is asked at twice
-    largest = max((float(one.alpha.sum()) for one in found), default=0.0)
-    return [one for one in found if one.alpha.sum() >= SMALLEST * largest]
+        # So that no point is asked at twice.
+        cv2.circle(left, (int(x), int(y)), max(1, int(inside.max())), 0, -1)
+    largest = max((float(one.sum()) for one in found), default=0.0)
+    return [one for one in found if one.sum() >= SMALLEST * largest]
 
 
-def prominence(alpha: np.ndarray) -> float:
-    """How much an object [H, W] stands out: by its area, and how near it is to the middle."""
-    height, width = alpha.shape
-    rows, columns = np.nonzero(alpha > LEAST)
-    if not len(rows):
-        return 0.0
-    away = np.hypot(columns.mean() / width - 0.5, rows.mean() / height - 0.5)
-    return float(len(rows) * np.exp(-2 * away**2))
-
-
-def _add(found: list[Found], alpha: np.ndarray) -> None:
+def _add(found: list[np.ndarray], alpha: np.ndarray) -> None:
     """Take an object, unless it is too small or was found already."""
-    box, solid = bounds(alpha), alpha > LEAST
-    if box is None or solid.mean() < SMALLEST_SHARE:
+    solid = alpha > LEAST
+    if solid.mean() < SMALLEST_SHARE:
         return
     for other in found:
-        theirs = other.alpha > LEAST
+        theirs = other > LEAST
         both = (solid & theirs).sum()
         if both > SAME * (solid | theirs).sum() or both > (1 - NEW) * solid.sum():
             return
-    found.append(Found(alpha, box))
+    found.append(alpha)

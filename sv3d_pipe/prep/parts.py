@@ -51,3 +51,13 @@ def separate(alpha: np.ndarray) -> list[np.ndarray]:
     owner = np.where(away.min(0) <= reach, nearest, -1)
     owner[0] = -1
     return [kept_parts(alpha[..., None], labels, owner == k)[..., 0] for k in range(len(large))]
+
+
+def prominence(alpha: np.ndarray) -> float:
+    """How much an object [H, W] stands out: by its area, and how near it is to the middle."""
+    height, width = alpha.shape
+    rows, columns = np.nonzero(alpha > SOLID)
+    if not len(rows):
+        return 0.0
+    away = np.hypot(columns.mean() / width - 0.5, rows.mean() / height - 0.5)
+    return float(len(rows) * np.exp(-2 * away**2))

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import sv3d_pipe
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.orbit.store import cache
 from sv3d_pipe.orbit.store import find as models
@@ -27,7 +28,7 @@ def test_the_packaged_mini_comes_before_the_source_tree(tmp_path, monkeypatch):
     for root in (package, package.parent):
         (root / "checkpoints" / "mini").mkdir(parents=True)
         (root / "checkpoints" / "mini" / "model_index.json").write_text("{}")
-    monkeypatch.setattr(models.sv3d_pipe, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(sv3d_pipe, "__file__", str(package / "__init__.py"))
     assert find_model("mini") == package / "checkpoints" / "mini"
     shutil.rmtree(package / "checkpoints")
     assert find_model("mini") == package.parent / "checkpoints" / "mini"

@@ -28,8 +28,9 @@ from sv3d_pipe.prep.matting.find import Finding, bounds, built_in, close_look, f
 from sv3d_pipe.prep.matting.network import MattingNet
 from sv3d_pipe.prep.matting.told import box_map, point_map
 from sv3d_pipe.prep.matting.weights import FILE, load_network, save_network
-from sv3d_pipe.prep.network import SENTENCES, cut_by_network
-from sv3d_pipe.prep.objects import find_objects, prominence
+from sv3d_pipe.prep.net import SENTENCES, cut_by_network
+from sv3d_pipe.prep.objects import objects_in
+from sv3d_pipe.prep.parts import prominence
 from sv3d_pipe.road.context import Context
 
 HEIGHT, WIDTH = 300, 400
@@ -97,10 +98,10 @@ def test_a_close_look_sees_what_is_in_the_box():
 
 def test_objects_are_found_one_by_one():
     image, alphas = photo(LEFT, BLUE)
-    found = find_objects(image)
+    found = objects_in(image)
     assert len(found) == 2
     for truth in alphas:
-        assert max(iou(one.alpha, truth) for one in found) > 0.85
+        assert max(iou(one, truth) for one in found) > 0.85
 
 
 def test_the_middle_and_the_large_are_prominent():
@@ -261,10 +262,14 @@ def test_the_built_in_calibration_doubts_disagreement_more_than_agreement():
 def test_doubt_is_said_and_nothing_found_is_an_error():
     image, (truth,) = photo(RED)
     context = Context()
-    rgba, sure = cut_by_network(finding(truth), image, "photo.png", context)
+
+    def cut(found):
+        return cut_by_network(found, signs_of(found, image), image, "photo.png", context)
+
+    rgba, sure = cut(finding(truth))
     assert sure and not context.warnings and rgba.shape == (HEIGHT, WIDTH, 4)
     shifted = np.stack([np.roll(truth, 40 * i, 1) for i in range(4)])
-    _, sure = cut_by_network(finding(truth, looks=shifted), image, "photo.png", context)
+    _, sure = cut(finding(truth, looks=shifted))
     assert not sure and len(context.warnings) == 1 and "photo.png" in context.warnings[0]
     with pytest.raises(UserError, match="No object was found in photo.png.*--box"):
-        cut_by_network(finding(0 * truth), image, "photo.png", context)
+        cut(finding(0 * truth))

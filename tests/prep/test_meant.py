@@ -125,7 +125,7 @@ def test_several_objects_are_kept_and_named_with_their_boxes(tmp_path):
     assert metrics["parts_kept"] == 2
     assert context.warnings == [
         "There seem to be several objects in two.png; they are treated as one. Choose one with"
-        " --box 30,60,150,260 or --box 230,90,370,240, or make them all with --objects each."
+        " --box 28,58,152,262 or --box 228,88,372,242, or make them all with --objects each."
     ]
     chosen = Context()
     prepare(PrepConfig(box="30,60,150,260"), path, chosen)

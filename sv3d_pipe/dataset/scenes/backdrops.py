@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from sv3d_pipe.dataset.scenes.cutouts import HELD_OUT
+from sv3d_pipe.dataset.scenes.cutouts import is_held_out
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.picture_kinds import SUFFIXES
 from sv3d_pipe.pictures import read_image
@@ -118,12 +117,8 @@ def find_photographs(folders: list[Path], held_out: bool) -> list[Path]:
                 f"There are no pictures in {folder}; give a folder of photographs as backgrounds."
             )
         found += pictures
-    return [path for path in found if _is_held_out(path) == held_out]
-
-
-def _is_held_out(path: Path) -> bool:
-    """By its name without numbers: looks at one place are trained on or measured together."""
-    return zlib.crc32(f"held out:{path.stem.strip('0123456789_')}".encode()) / 2**32 < HELD_OUT
+    # Looks at one place differ by numbers.
+    return [path for path in found if is_held_out(path.stem.strip("0123456789_")) == held_out]
 
 
 def _bytes(picture: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from sv3d_pipe.dataset.scenes.shadows import cast, contact
 from sv3d_pipe.prep.matting.told import box_map, point_map
 
 ASPECTS = (0.6, 1.7)  # height over width, log-uniform
-PARTS = ("alone", "clutter", "several", "nothing"), (0.4, 0.42, 0.15, 0.03)
+PARTS = ("alone", "clutter", "several", "clutter alone"), (0.4, 0.42, 0.15, 0.03)
 MEANT_SIZE = (0.3, 1.15)  # longer side of what stands out, as a share of the picture's shorter one
 CLUTTER_SIZE = (0.25, 0.6)  # longer side of other objects, as a share of that
 LEAST_SEEN = 0.3  # share of an object that must be visible for it to be asked for
@@ -87,7 +87,7 @@ def _draw_layers(
     """The objects, the farthest first."""
     kind = rng.choice(PARTS[0], p=PARTS[1])
     short, layers = min(height, width), []
-    count = {"alone": 1, "clutter": 1, "several": int(rng.integers(2, 5)), "nothing": 0}[kind]
+    count = {"alone": 1, "clutter": 1, "several": int(rng.integers(2, 5)), "clutter alone": 0}[kind]
     side = short * rng.uniform(*MEANT_SIZE)
     for i in range(count):
         if kind == "several":  # beside each other, of like size
@@ -97,7 +97,7 @@ def _draw_layers(
             own, x, y = side, width * rng.normal(0.5, 0.13), height * rng.normal(0.53, 0.09)
         layers.append(_placed(rng, cutouts.draw(rng), own, (x, y), height, width, True))
     behind = []
-    if kind != "alone" and kind != "several":
+    if kind.startswith("clutter"):
         for _ in range(int(rng.integers(1, 6))):
             own = side * rng.uniform(*CLUTTER_SIZE)
             x, y = width * rng.uniform(-0.05, 1.05), height * rng.normal(max(floor_line, 0.45), 0.14)
@@ -111,8 +111,9 @@ def _draw_layers(
             blur = np.exp(rng.uniform(np.log(0.7), np.log(0.02 * max(height, width))))
             for layer in behind:
                 layer.drawn = cv2.GaussianBlur(layer.drawn, (0, 0), blur)
-    before = [layer for layer in behind if kind == "clutter" and rng.random() < 0.12]
-    return [layer for layer in behind if not any(layer is one for one in before)] + layers + before
+    hides = [kind == "clutter" and rng.random() < 0.12 for _ in behind]
+    before = [layer for layer, nearer in zip(behind, hides) if nearer]
+    return [layer for layer, nearer in zip(behind, hides) if not nearer] + layers + before
 
 
 def _placed(

@@ -35,7 +35,12 @@ class Source:
     @property
     def held_out(self) -> bool:
         """Whether it is measured instead of trained on."""
-        return zlib.crc32(f"held out:{self.family}".encode()) / 2**32 < HELD_OUT
+        return is_held_out(self.family)
+
+
+def is_held_out(family: str) -> bool:
+    """Whether a family of objects, or the looks at one place, are measured on instead of trained on."""
+    return zlib.crc32(f"held out:{family}".encode()) / 2**32 < HELD_OUT
 
 
 def find_sources(folders: list[Path]) -> list[list[Source]]:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import sv3d_pipe
+from sv3d_pipe.built_in import built_in_folder
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.orbit.store import cache
 from sv3d_pipe.orbit.store.known import MODELS, Model
@@ -44,7 +44,7 @@ def find_model(name: str) -> Path:
         UserError: the name is unknown, the model is not here, or the file or folder is not such a model.
     """
     if name == "mini":
-        return _built_in()
+        return built_in_folder("mini")
     path = Path(os.path.expanduser(name))  # an unknown user's ~ stays as it is
     if cache.is_model(path):
         return path
@@ -90,7 +90,7 @@ def _downloaded(model: Model) -> Path:
 def _place(model: Model) -> Path | None:
     """Where a known model is on this machine: its folder, or the file of one that does not run."""
     if model.name == "mini":
-        return _built_in()
+        return built_in_folder("mini")
     if not model.runs:
         file = cache.cache_folder() / "downloads" / model.file
         return file if file.is_file() else None
@@ -109,16 +109,6 @@ def _availability(model: Model, path: Path | None) -> str:
 
 def _bytes(path: Path) -> int:
     return cache.folder_bytes(path) if path.is_dir() else path.stat().st_size
-
-
-def _built_in() -> Path:
-    """The copy inside the installed package, else the one beside it in the source tree."""
-    package = Path(sv3d_pipe.__file__).parent
-    for root in (package, package.parent):
-        folder = root / "checkpoints" / "mini"
-        if (folder / "model_index.json").is_file():
-            return folder
-    raise UserError("The built-in model mini is missing from this installation; install img2mesh again.")
 
 
 def identity(name: str) -> str:

@@ -10,12 +10,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sv3d_pipe.built_in import built_in_folder
 from sv3d_pipe.files import read_own_json, write_atomically
-from sv3d_pipe.prep.matting.find import LEAST, Finding
-from sv3d_pipe.prep.matting.weights import built_in_folder
+from sv3d_pipe.prep.matting.find import LEAST, Finding, soft_iou
+from sv3d_pipe.prep.matting.weights import NAME
 
 FILE = "doubt.json"
 SIGNS = ("disagreement", "blur", "faintness", "smallness", "others", "border", "likeness")
+WIDEST = 12.0  # pixels: an edge as wide as this has the blur 1
+SMALL = 0.05  # share of the photo that an object must fill for its smallness to be 0
+LIKENESS_SIDE, AROUND = 256, (9, 9)  # pixels: of the copy in which colors are compared, and of the windows
+MIXED = 0.2  # share of a window that must lie on either side of the outline
+CONTRAST = (
+    0.1  # difference of colors (of the channel that differs most) at which likeness has fallen to 1 / e
+)
 EMPTY = 5e-3  # share of the photo; what is smaller is no clear object
 RIVAL = 0.5  # other objects' area in units of this one's, above which it is not clear which is meant
 CUT = 0.12  # share of an outline on the photo's border
@@ -42,7 +50,7 @@ class Calibration:
 @functools.cache
 def calibration() -> Calibration:
     """That of the built-in network."""
-    document = read_own_json(built_in_folder() / FILE, "install img2mesh again")
+    document = read_own_json(built_in_folder(NAME) / FILE, "install img2mesh again")
     return Calibration(tuple(document["weights"]), document["bias"])
 
 
@@ -58,12 +66,10 @@ def signs_of(finding: Finding, rgb: np.ndarray) -> np.ndarray:
     if not solid.any():
         return np.array([1, 1, 1, 1, 1, 0, 1], np.float64)
     pairs = [(i, j) for i in range(len(looks)) for j in range(i)]
-    agreement = np.mean([_soft_iou(looks[i], looks[j]) for i, j in pairs])
+    agreement = np.mean([soft_iou(looks[i], looks[j]) for i, j in pairs])
     mean = looks.mean(0)
     outline = np.hypot(*np.gradient(mean)).sum()
-    blur = (
-        (4 * mean * (1 - mean)).sum() / max(outline, 1e-3) / 12
-    )  # about 1/12 per pixel of a sharp edge's width
+    blur = (4 * mean * (1 - mean)).sum() / max(outline, 1e-3) / WIDEST  # of an edge, in pixels of the looks
     area = float(alpha.sum())
     rest = float(np.clip(finding.others - alpha, 0, 1).sum())
     return np.array(
@@ -71,7 +77,7 @@ def signs_of(finding: Finding, rgb: np.ndarray) -> np.ndarray:
             1 - agreement,
             min(1.0, blur),
             1 - float(alpha[solid].mean()),
-            1 - min(1.0, area / alpha.size / 0.05),
+            1 - min(1.0, area / alpha.size / SMALL),
             min(1.0, rest / area),
             border_share(solid),
             likeness(rgb, alpha),
@@ -101,18 +107,17 @@ def border_share(solid: np.ndarray) -> float:
 
 def likeness(rgb: np.ndarray, alpha: np.ndarray) -> float:
     """How alike the colors just inside and just outside of an outline are: 1 where they are the same."""
-    scale = 256 / max(alpha.shape)
+    scale = LIKENESS_SIDE / max(alpha.shape)
     size = max(8, round(alpha.shape[1] * scale)), max(8, round(alpha.shape[0] * scale))
     small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
     solid = (cv2.resize(alpha, size, interpolation=cv2.INTER_AREA) > LEAST).astype(np.float32)
-    kernel = (9, 9)
-    inside, outside = cv2.blur(solid, kernel), cv2.blur(1 - solid, kernel)
-    edge = (inside > 0.2) & (outside > 0.2)
+    inside, outside = cv2.blur(solid, AROUND), cv2.blur(1 - solid, AROUND)
+    edge = (inside > MIXED) & (outside > MIXED)
     if not edge.any():
         return 1.0
-    front = cv2.blur(small * solid[..., None], kernel)[edge] / inside[edge][:, None]
-    behind = cv2.blur(small * (1 - solid)[..., None], kernel)[edge] / outside[edge][:, None]
-    return float(np.exp(-np.abs(front - behind).max(-1) / 0.1).mean())
+    front = cv2.blur(small * solid[..., None], AROUND)[edge] / inside[edge][:, None]
+    behind = cv2.blur(small * (1 - solid)[..., None], AROUND)[edge] / outside[edge][:, None]
+    return float(np.exp(-np.abs(front - behind).max(-1) / CONTRAST).mean())
 
 
 def fit_calibration(signs: np.ndarray, wrong: np.ndarray) -> Calibration:
@@ -130,7 +135,3 @@ def fit_calibration(signs: np.ndarray, wrong: np.ndarray) -> Calibration:
         curvature = (terms * (chance * (1 - chance))[:, None]).T @ terms + ridge
         weights = weights + np.linalg.solve(curvature, slope)
     return Calibration(tuple(float(w) for w in weights[:-1]), float(weights[-1]))
-
-
-def _soft_iou(first: np.ndarray, second: np.ndarray) -> float:
-    return float(np.minimum(first, second).sum() / max(float(np.maximum(first, second).sum()), 1.0))

@@ -9,17 +9,17 @@ import cv2
 import numpy as np
 import torch
 
+from sv3d_pipe.built_in import built_in_folder
 from sv3d_pipe.prep.matting.network import MattingNet
 from sv3d_pipe.prep.matting.told import box_map, point_map
-from sv3d_pipe.prep.matting.weights import built_in_folder, load_network
+from sv3d_pipe.prep.matting.weights import NAME, load_network
+from sv3d_pipe.prep.meant import Box, Point
 
-SIDE = 256  # of the square that the network looks at
+SIDE = 256  # of the square that the network looks at: of 256, 288 and 320 the best on held-out scenes
 CLOSE = 1.25  # side of the part that is looked at closely, in units of the object's
 WIDE = 1.8  # side of the part around a box that is looked at first, in units of the box's
 WINDOWS = (1.0, 0.5, 0.3)  # half sides of the parts around a point, as shares of the photo's longer side
 LEAST = 0.5  # alpha that something must reach to be found
-
-Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels, the last two exclusive
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Finding:
 @functools.cache
 def built_in() -> MattingNet:
     """The network that comes with img2mesh, loaded once."""
-    return load_network(built_in_folder())
+    return load_network(built_in_folder(NAME))
 
 
 def find(
     rgb: np.ndarray,
     box: Box | None = None,
-    point: tuple[float, float] | None = None,
+    point: Point | None = None,
     network: MattingNet | None = None,
 ) -> Finding:
     """Find the object that a photo shows, or the one told of.
@@ -82,9 +82,7 @@ def find(
     return Finding(alpha, np.maximum(others, alpha), np.concatenate([earlier, second[:, 0]]), part)
 
 
-def close_look(
-    rgb: np.ndarray, box: tuple[int, int, int, int], network: MattingNet | None = None
-) -> np.ndarray:
+def close_look(rgb: np.ndarray, box: Box, network: MattingNet | None = None) -> np.ndarray:
     """The object in a box, [H, W] float32; only the part around the box is looked at."""
     height, width = rgb.shape[:2]
     part = around(box, width, height, CLOSE)
@@ -93,7 +91,7 @@ def close_look(
 
 
 def _best_window(
-    network: MattingNet, rgb: np.ndarray, point: tuple[float, float]
+    network: MattingNet, rgb: np.ndarray, point: Point
 ) -> tuple[tuple[int, int, int, int], np.ndarray]:
     """The part of a photo, all of it or a window around the point, in which the object there is seen best; and the look."""
     height, width = rgb.shape[:2]
@@ -111,7 +109,7 @@ def _best_window(
 def _worth(
     looks: np.ndarray,  # [2, S, S]
     part: tuple[int, int, int, int],
-    point: tuple[float, float],
+    point: Point,
     width: int,
     height: int,
 ) -> float:
@@ -119,7 +117,6 @@ def _worth(
     left, top, right, bottom = part
     mean = looks.mean(0)
     total = max(float(mean.sum()), 1.0)
-    agreement = float(np.minimum(*looks).sum()) / max(float(np.maximum(*looks).sum()), 1.0)
     sharpness = float((np.abs(2 * mean - 1) * mean).sum()) / total
     x, y = (point[0] - left) / (right - left), (point[1] - top) / (bottom - top)
     there = float(mean[min(SIDE - 1, int(y * SIDE)), min(SIDE - 1, int(x * SIDE))])
@@ -131,7 +128,7 @@ def _worth(
     )
     within = [side for side, inner in sides if inner]
     cut = float(np.mean(np.concatenate(within) > LEAST)) if within else 0.0
-    return agreement * sharpness * there * (1 - min(1.0, 4 * cut))
+    return soft_iou(*looks) * sharpness * there * (1 - min(1.0, 4 * cut))
 
 
 @torch.inference_mode()
@@ -140,7 +137,7 @@ def look(
     rgb: np.ndarray,
     part: tuple[int, int, int, int],
     box: Box | None = None,
-    point: tuple[float, float] | None = None,
+    point: Point | None = None,
 ) -> np.ndarray:
     """Both answers of the network to a part of a photo, squeezed into its square, as it is and mirrored.
 
@@ -165,6 +162,11 @@ def look(
         network(colors.flip(-1), told.flip(-1))[0][0].sigmoid().flip(-1),
     ]
     return torch.stack(answers).numpy()
+
+
+def soft_iou(first: np.ndarray, second: np.ndarray) -> float:
+    """Of two alphas [h, w]: the sum of the smaller over the sum of the larger; 0 where both hold less than a pixel."""
+    return float(np.minimum(first, second).sum() / max(float(np.maximum(first, second).sum()), 1.0))
 
 
 def bounds(alpha: np.ndarray) -> tuple[int, int, int, int] | None:

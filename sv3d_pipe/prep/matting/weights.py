@@ -6,27 +6,16 @@ from pathlib import Path
 
 import torch
 
-import sv3d_pipe
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.files import write_atomically
 from sv3d_pipe.prep.matting.network import MattingNet
 
-FILE = "matte.safetensors"
-
-
-def built_in_folder() -> Path:
-    """Where the network of the installed package lies, else the one beside it in the source tree."""
-    package = Path(sv3d_pipe.__file__).parent
-    for root in (package, package.parent):
-        if (root / "checkpoints" / "matte" / FILE).is_file():
-            return root / "checkpoints" / "matte"
-    raise UserError("The built-in matting network is missing from this installation; install img2mesh again.")
+NAME, FILE = "matte", "matte.safetensors"  # of the folder of the built-in network, and of its weights
 
 
 def save_network(network: MattingNet, folder: Path) -> None:
     """Write the weights in half precision; there whole or not at all."""
     from safetensors.torch import save
-
-    from sv3d_pipe.files import write_atomically
 
     folder.mkdir(parents=True, exist_ok=True)
     weights = {

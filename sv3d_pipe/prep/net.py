@@ -14,16 +14,15 @@ from sv3d_pipe.prep.matting.doubt import (
     UNCLEAR,
     calibration,
     reason,
-    signs_of,
 )
-from sv3d_pipe.prep.matting.find import SIDE, Finding
+from sv3d_pipe.prep.matting.find import LEAST, SIDE, Finding
 from sv3d_pipe.road.context import Context
 
 DOUBTFUL = 0.3  # probability of a wrong cut-out from which on the user is told
-REACH, WINDOW = (
-    1.0,
-    4.0,
-)  # pixels of the network's square by which its edges may be off; radius of the guided filter
+REACH = 1.0  # pixels of the network's square by which its edges may be off
+WINDOW = (
+    4.0  # radius of the guided filter in pixels of the network's square; both were chosen on held-out scenes
+)
 FAINT = 0.03  # alpha that counts as none, and the same less than 1 as all
 CHOOSE = "say which object is meant with --box left,top,right,bottom or --point x,y"
 SENTENCES = {
@@ -38,26 +37,28 @@ SENTENCES = {
 }
 
 
-def cut_by_network(finding: Finding, rgb: np.ndarray, name: str, context: Context) -> tuple[np.ndarray, bool]:
+def cut_by_network(
+    finding: Finding, signs: np.ndarray, rgb: np.ndarray, name: str, context: Context
+) -> tuple[np.ndarray, bool]:
     """[H, W, 4] straight alpha, colors at soft edges freed of the background; and whether it is probably right.
 
     Args:
-        finding: in the photo rgb [H, W, 3], float32 in [0, 1].
+        finding: in the photo rgb [H, W, 3], float32 in [0, 1]. signs: [7] of doubt in it.
         name: the photo's, for messages.
     Raises:
         UserError: nothing was found.
     """
-    if not (finding.alpha > 0.5).any():
+    if not (finding.alpha > LEAST).any():
         raise UserError(f"No object was found in {name}; {CHOOSE}, or give a cut-out PNG.")
-    doubtful = is_doubtful(finding, rgb)
+    doubtful = is_doubtful(signs)
     if doubtful:
-        context.warn(SENTENCES[reason(finding, signs_of(finding, rgb))].format(name=name))
+        context.warn(SENTENCES[reason(finding, signs)].format(name=name))
     return sharpened(finding, rgb), not doubtful
 
 
-def is_doubtful(finding: Finding, rgb: np.ndarray) -> bool:
-    """Whether a cut-out is likely wrong."""
-    return calibration().probability(signs_of(finding, rgb)) >= DOUBTFUL
+def is_doubtful(signs: np.ndarray) -> bool:
+    """Whether a cut-out with these signs [7] is likely wrong."""
+    return calibration().probability(signs) >= DOUBTFUL
 
 
 def sharpened(finding: Finding, rgb: np.ndarray) -> np.ndarray:

@@ -148,8 +148,9 @@ def answers(bench: Bench) -> bool:
 
 def stop(log: Log) -> None:
     """End the process at once, in the middle of whatever it does."""
-    log.say("stopped: time is up", section=log.current)
-    os._exit(0)
+    with log.writing:  # so that this line is the last
+        log.say("stopped: time is up", section=log.current)
+        os._exit(0)
 
 
 def result_file(out: Path, device: str) -> Path:

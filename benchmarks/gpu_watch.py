@@ -6,6 +6,7 @@ import collections
 import contextlib
 import json
 import statistics
+import threading
 import time
 import traceback
 import warnings
@@ -43,6 +44,7 @@ class Log:
     def __init__(self, path: Path, began: float):
         self.path, self.began = path, began
         self.current = "start"  # the section at work
+        self.writing = threading.RLock()
 
     @property
     def seconds(self) -> float:
@@ -52,9 +54,9 @@ class Log:
     def say(self, what: str, **numbers: Any) -> None:
         row = {"at_s": round(self.seconds, 1), "what": what} | numbers
         line = json.dumps(row, default=str)
-        with self.path.open("a") as file:
+        with self.writing, self.path.open("a") as file:
             file.write(line + "\n")
-        print(line, flush=True)
+            print(line, flush=True)
 
     def failed(self, section: str) -> None:
         """A row about the exception that is being handled."""

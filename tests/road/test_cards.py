@@ -115,7 +115,10 @@ def test_workers_end_with_the_batch_and_what_is_done_is_kept(tmp_path, how):
     """Ctrl-C reaches the whole group, as in a terminal; SIGKILL only the parent."""
     put(tmp_path / "in", {"a": "ok", "b": "sleep", "c": "sleep"})
     command = [sys.executable, card_work.__file__, tmp_path / "in", tmp_path / "out"]
-    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # as what is run in the background may not
+    run = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hears
+    )
     asleep = [tmp_path / "in" / f"{name}.tries" for name in "bc"]
     while not all(tries.exists() and tries.read_text().endswith("\n") for tries in asleep):
         assert run.poll() is None, run.stderr.read()

@@ -106,7 +106,7 @@ def spoiled(obj: Object, angles: Angles, size: int, case: Case) -> Views:
         frames = np.concatenate([np.stack(parts), frames[-1:]])
     rgb = frames[..., :3] / np.maximum(frames[..., 3:], 1e-6)
     rgba = np.concatenate([rgb, frames[..., 3:]], -1).clip(0, 1).astype(np.float32)
-    return replace(views, rgba=rgba, photo=views.rgba[-1])
+    return replace(views, rgba=rgba, photos=views.rgba[-1:])
 
 
 def measure(path: Path, config: Config, size: int, cases: list[Case]) -> dict:

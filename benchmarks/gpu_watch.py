@@ -97,7 +97,7 @@ class Bench:
     def views(self) -> Views:
         """True views of a procedural object; the last one counts as the photo."""
         views = orbit_views(placed(3), 5 if self.tiny else N_FRAMES, self.size)
-        return Views(views.rgba, views.cameras, photo=views.rgba[-1])
+        return Views(views.rgba, views.cameras, photos=views.rgba[-1:])
 
     @cached_property
     def prior(self) -> Prior:

@@ -31,9 +31,9 @@ def measure(path: Path, size: int, config: ExportConfig, folder: Path) -> dict:
     """Export one object; its scores. Writes the GLB and a strip: photo, the same view of the file, 4 x error."""
     obj = place(path)
     views = true_views(obj, Angles.of(OrbitConfig(), seed=0), size)
-    photo = render_views(obj, views.cameras[-1], PHOTO_SIZE)[0]
+    photo = render_views(obj, views.cameras[-1], PHOTO_SIZE)
     gray = np.full((len(obj.vertices), 3), 0.5, np.float32)
-    mesh, views = Mesh(obj.vertices, obj.faces, gray), replace(views, photo=photo)
+    mesh, views = Mesh(obj.vertices, obj.faces, gray), replace(views, photos=photo)
     asset, metrics = export_mesh(config, mesh, views, Context())
     glb = folder / f"{path.stem}.glb"
     glb.write_bytes(asset.documents["mesh.glb"])

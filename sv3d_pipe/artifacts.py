@@ -18,7 +18,7 @@ from sv3d_pipe.cameras import Cameras, load_to_world, load_transforms, save_tran
 from sv3d_pipe.meshes.read import has_picture, plain_rgb, read_meshes
 from sv3d_pipe.pictures import load_png, save_png
 
-PHOTO_CAMERA = "photo.json"  # beside transforms.json, in its format, where the photo has a camera of its own
+PHOTO_CAMERAS = "photos.json"  # beside transforms.json, in its format, where photos have cameras of their own
 CORRECTION = "correction.json"  # beside a refined mesh, where its views were corrected
 
 
@@ -56,9 +56,9 @@ class Views:
     Attributes:
         rgba: [N, S, S, 4] frames.
         cameras: their N cameras.
-        photo: [P, P, 4] the input photo at full size, of which the LAST frame is a smaller copy; None if there is
-            none of higher resolution.
-        photo_camera: the photo's own, N = 1; by default the last frame's.
+        photos: [K, P, P, 4] the input photos at full size, of which the LAST K frames are smaller copies, the photo
+            from which all began last; None if there are none of higher resolution.
+        photo_cameras: their own, K of them; by default those of the last frames.
         seen: [N, S, S] bool, False where a frame knows nothing because the border of a captured picture
             cuts the object there; None if all is known.
         to_world: [4, 4] similarity from the coordinates of a capture to ours; None if there was no capture.
@@ -66,15 +66,17 @@ class Views:
 
     rgba: np.ndarray
     cameras: Cameras
-    photo: np.ndarray | None = None
+    photos: np.ndarray | None = None
     seen: np.ndarray | None = None
     to_world: np.ndarray | None = None
-    photo_camera: Cameras | None = None
+    photo_cameras: Cameras | None = None
 
     def __post_init__(self):
         _check("Views.rgba", self.rgba, (len(self.cameras), None, self.rgba.shape[1], 4))
-        if self.photo_camera is None and len(self.cameras):
-            object.__setattr__(self, "photo_camera", self.cameras[-1])
+        if self.photos is not None:
+            _check("Views.photos", self.photos, (None, None, self.photos.shape[2], 4))
+        if self.photo_cameras is None and len(self.cameras):
+            object.__setattr__(self, "photo_cameras", self.cameras[-max(1, self.n_photos) :])
         if self.seen is not None:
             _check("Views.seen", self.seen, self.rgba.shape[:3])
 
@@ -82,22 +84,40 @@ class Views:
     def size(self) -> int:
         return self.rgba.shape[1]
 
+    @property
+    def n_photos(self) -> int:
+        return 0 if self.photos is None else len(self.photos)
+
+    @property
+    def photo(self) -> np.ndarray | None:
+        """[P, P, 4] the photo from which all began; None if there is none of higher resolution than the frames."""
+        return None if self.photos is None else self.photos[-1]
+
+    @property
+    def photo_camera(self) -> Cameras:
+        """Its own; without photos, the last frame's."""
+        return self.photo_cameras[-1]
+
     def whole(self, fewest: int = 3) -> Views:
         """Only the frames that are known everywhere; all of them if those would be fewer than ``fewest``."""
         kept = np.ones(len(self.rgba), bool) if self.seen is None else self.seen.all((1, 2))
         if kept.all() or kept.sum() < fewest:
             return self
-        photo, camera = (self.photo, self.photo_camera) if kept[-1] else (None, None)
-        return Views(self.rgba[kept], self.cameras[kept], photo, to_world=self.to_world, photo_camera=camera)
+        photos, cameras = (
+            (self.photos, self.photo_cameras) if kept[-max(1, self.n_photos) :].all() else (None,) * 2
+        )
+        return Views(
+            self.rgba[kept], self.cameras[kept], photos, to_world=self.to_world, photo_cameras=cameras
+        )
 
     def save(self, folder: Path) -> None:
         names = self._save_frames(folder, "frames", self.rgba)
         masks = None if self.seen is None else self._save_frames(folder, "seen", self.seen.astype(np.float32))
         save_transforms(folder / "transforms.json", self.cameras, self.size, names, masks, self.to_world)
-        if self.photo is not None:
-            save_png(folder / "photo.png", self.photo)
-            if not self.photo_camera.equals(self.cameras[-1]):
-                save_transforms(folder / PHOTO_CAMERA, self.photo_camera, len(self.photo), ["photo.png"])
+        if self.photos is not None:
+            names = self._save_frames(folder, "photos", self.photos)
+            if not self.photo_cameras.equals(self.cameras[-self.n_photos :]):
+                save_transforms(folder / PHOTO_CAMERAS, self.photo_cameras, self.photos.shape[1], names)
 
     @staticmethod
     def _save_frames(folder: Path, name: str, pictures: np.ndarray) -> list[str]:
@@ -113,11 +133,12 @@ class Views:
         frames = np.stack([load_png(folder / name) for name in names])
         masks = sorted((folder / "seen").glob("*.png"))
         seen = np.stack([load_png(path) > 0.5 for path in masks]) if masks else None
-        photo = load_png(folder / "photo.png") if (folder / "photo.png").exists() else None
+        files = sorted((folder / "photos").glob("*.png"))
+        photos = np.stack([load_png(path) for path in files]) if files else None
         to_world = load_to_world(folder / "transforms.json")
-        own = folder / PHOTO_CAMERA
-        photo_camera = load_transforms(own)[0] if own.exists() else None
-        return cls(frames, cameras, photo, seen, to_world, photo_camera)
+        own = folder / PHOTO_CAMERAS
+        photo_cameras = load_transforms(own)[0] if own.exists() else None
+        return cls(frames, cameras, photos, seen, to_world, photo_cameras)
 
 
 @dataclass(frozen=True)

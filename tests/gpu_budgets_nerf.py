@@ -28,7 +28,7 @@ def frames():
         render_views(procedural(125), poses, size, Light((0.3, 0.8, 0.5), 0.6))
         for poses, size in ((cameras, 64), (cameras[-1:], 96))
     )
-    return Views(rgba, cameras), Views(rgba, cameras, photo[0])
+    return Views(rgba, cameras), Views(rgba, cameras, photo)
 
 
 @pytest.mark.parametrize("with_photo", [False, True])

@@ -51,7 +51,7 @@ def begun(device: str, checkpoint: Checkpoint | None = None, **settings) -> _Fit
     """A refinement of a ball towards a toy, with a field for colors."""
     cameras = orbit(*orbit_angles("sine", 10.0))
     rgba = render_views(procedural(125), cameras, 64, Light((0.3, 0.8, 0.5), 0.6))
-    views = Views(rgba, cameras, rgba[-1])
+    views = Views(rgba, cameras, rgba[-1:])
     config = dataclasses.replace(Config.preset("draft").refine, sds="off", **settings)
     start = trimesh.creation.icosphere(subdivisions=3, radius=0.45)
     start = Mesh(

@@ -33,15 +33,15 @@ def test_views_come_back_as_they_were_saved(views, tmp_path):
 
 def test_a_photo_may_have_a_camera_of_its_own(views, tmp_path):
     photo = np.zeros((8, 8, 4), np.float32)
-    plain = Views(views.rgba, views.cameras, photo)
+    plain = Views(views.rgba, views.cameras, photo[None])
     assert plain.photo_camera.equals(views.cameras[-1])
     plain.save(tmp_path)
-    assert not (tmp_path / "photo.json").exists() and Views.load(tmp_path).photo_camera.equals(
+    assert not (tmp_path / "photos.json").exists() and Views.load(tmp_path).photo_camera.equals(
         views.cameras[-1]
     )
     own = orbit([265.0], 12.0, radius=2.5, fov_deg=20.0)
     (tmp_path / "own").mkdir()
-    Views(views.rgba, views.cameras, photo, photo_camera=own).save(tmp_path / "own")
+    Views(views.rgba, views.cameras, photo[None], photo_cameras=own).save(tmp_path / "own")
     loaded = Views.load(tmp_path / "own")
     np.testing.assert_allclose(loaded.photo_camera.c2w, own.c2w, atol=1e-6)
     assert loaded.photo_camera.fov_deg == pytest.approx(20.0) and len(loaded.cameras) == 4
@@ -57,12 +57,12 @@ def test_a_hull_is_carved_from_where_the_photo_was_taken():
     photo = np.zeros((64, 64, 4), np.float32)
     photo[..., 3] = np.hypot(x, y) < 14 * np.tan(np.radians(33.8 / 2)) / np.tan(np.radians(33.8 / 4))
     right, wrong = (
-        carve(Views(disc, cameras, photo, photo_camera=camera), 0.55).occupied.sum()
+        carve(Views(disc, cameras, photo[None], photo_cameras=camera), 0.55).occupied.sum()
         for camera in (narrow, None)
     )
     smaller = photo.copy()
     smaller[..., 3] = np.hypot(x, y) < 14
-    cut = carve(Views(disc, cameras, smaller, photo_camera=narrow), 0.55).occupied.sum()
+    cut = carve(Views(disc, cameras, smaller[None], photo_cameras=narrow), 0.55).occupied.sum()
     assert cut < 0.7 * right <= right <= wrong
 
 

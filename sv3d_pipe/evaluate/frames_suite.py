@@ -120,7 +120,7 @@ def _fit(
     folder.mkdir(exist_ok=True)
     context = Context(device=options.device, seed=options.seed, open_bar=display.bar)
     rgba = cut_out(frames, angles)
-    views, _ = mended(Views(rgba, orbit(*angles), photo=rgba[-1]))
+    views, _ = mended(Views(rgba, orbit(*angles), photos=rgba[-1:]))
     meshes, seconds = reconstruct(options, views, context, folder)
     return meshes["export"], seconds, context.warnings
 

@@ -1,8 +1,8 @@
-"""Paint the texture: the photo where it sees the surface well, the other views around it.
+"""Paint the texture: the photos where they see the surface well, the other views around them.
 
 Every texel is a point of the surface. Each view that sees it gives it a color and a trust; the views
 are averaged by trust and by how near they are to the median of all, so that reflections that move with
-the camera leave no patches. The photo is laid over them by its own trust. What no view sees is grown in
+the camera leave no patches. The photos are laid over them by their own trust. What no view sees is grown in
 from its surroundings along the surface. All trusts fade to zero smoothly, so no seam shows where views
 take turns.
 """
@@ -19,7 +19,15 @@ from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.export._consensus_numba import consensus
 from sv3d_pipe.export.exposure import agree
-from sv3d_pipe.export.projection import SeenView, Surface, look, project, ready_picture, smoothstep
+from sv3d_pipe.export.projection import (
+    SeenView,
+    Surface,
+    directions_to,
+    look,
+    project,
+    ready_picture,
+    smoothstep,
+)
 from sv3d_pipe.export.sampling import sample
 from sv3d_pipe.export.unwrap import Texels
 from sv3d_pipe.export.vertex_diffusion import diffuse
@@ -37,6 +45,7 @@ CELLS = 64  # per side of the photo, in which its highlights are looked for
 SMOOTH = 1.0  # of these cells: standard deviation of what counts as smooth
 STRONG = 0.1  # least brightness of a highlight
 UNUSUAL = 4.0  # times the usual difference between photo and frames
+GLANCING = 0.05  # what a photo has to say of a surface that it sees from the side, where another sees it well
 SHARPNESS = 3  # trust is raised to this power between views: higher is crisper, with harder seams
 FAINT = 1e-4  # weight at which the views and the surroundings have equal say
 HOLD = 10.0  # how firmly well-seen vertices keep their color while it spreads
@@ -48,7 +57,7 @@ class Paint:
 
     Attributes:
         texture: [R, R, 3] uint8, sRGB, filled everywhere.
-        photo_coverage: share of the surface's texels that take most of their color from the photo.
+        photo_coverage: share of the surface's texels that take most of their color from the photos.
         seen_coverage: share of the texels that at least one view sees.
     """
 
@@ -64,7 +73,7 @@ def bake(
 
     Args:
         mesh: the uncut mesh, which hides texels from views.
-        views: frames; ``views.photo``, if there, is laid over them from its own camera.
+        views: frames; ``views.photos``, if there, are laid over them from their own cameras.
         on_view: called after each frame.
     """
     surface = _surface(mesh, texels)
@@ -72,13 +81,13 @@ def bake(
     for i, rgba in enumerate(views.rgba):
         looks.append(_look(mesh, rgba, views.cameras[i]))
         on_view()
-    photo = None if views.photo is None else _look(mesh, views.photo, views.photo_camera)
-    shifts = agreement(looks, photo, surface[:: -(-len(surface.points) // SAMPLES)])
-    others = looks if photo is None else looks[:-1]  # the last is a smaller copy of the photo
+    photos = [_look(mesh, views.photos[k], views.photo_cameras[k]) for k in range(views.n_photos)]
+    shifts = agreement(looks, photos, surface[:: -(-len(surface.points) // SAMPLES)])
+    others = looks[: len(looks) - len(photos)]  # the last are smaller copies of the photos
     rgb, weight, agreeing = blend_views(surface, others, shifts)
     if views.size < FINE:
         agreeing = np.zeros_like(agreeing)
-    rgb, weight, share = overlay_photo(surface, photo, rgb, weight, agreeing)
+    rgb, weight, share = overlay_photos(surface, photos, shifts[len(looks) :], rgb, weight, agreeing)
     n, firm = len(texels.rows), weight / (weight + FAINT)
     # The vertices' own colors give the detail of unseen places, the seen ones around them the tone.
     tone = diffuse(mesh.faces, rgb[n:] - mesh.rgb, HOLD * firm[n:])
@@ -108,11 +117,15 @@ def _look(mesh: Mesh, rgba: np.ndarray, camera: Cameras) -> SeenView | None:
     return None if picture is None else look(picture, camera, mesh)
 
 
-def agreement(looks: list[SeenView | None], photo: SeenView | None, points: Surface) -> np.ndarray:
-    """[N, 3] what to add to the frames' colors; found on a few points of the surface, not on all."""
-    rgb, trust = _votes([*looks, photo], points, np.zeros((len(looks) + 1, 3), np.float32))
+def agreement(looks: list[SeenView | None], photos: list[SeenView | None], points: Surface) -> np.ndarray:
+    """[N + K, 3] what to add to the colors of frames and photos; found on a few points of the surface, not on all.
+
+    The last photo stays as it is.
+    """
+    everyone = [*looks, *(photos or [None])]
+    rgb, trust = _votes(everyone, points, np.zeros((len(everyone), 3), np.float32))
     trust[-1] *= ANCHOR_WEIGHT
-    return agree(rgb, trust, len(looks))[: len(looks)]
+    return agree(rgb, trust, len(everyone) - 1)
 
 
 def blend_views(
@@ -145,26 +158,38 @@ def _votes(
     return rgb, trust
 
 
-def overlay_photo(
-    surface: Surface, photo: SeenView | None, rgb: np.ndarray, weight: np.ndarray, agreeing: np.ndarray
+def overlay_photos(
+    surface: Surface,
+    photos: list[SeenView | None],
+    shifts: np.ndarray,
+    rgb: np.ndarray,
+    weight: np.ndarray,
+    agreeing: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lay the photo over the blended frames, without the highlights that no frame has.
+    """Lay the photos, with their shifts [K, 3], over the blended frames, without the highlights that no frame has.
 
     Returns:
-        rgb [P, 3], weight [P], and the photo's share [P] in each color.
+        rgb [P, 3], weight [P], and the photos' share [P] in each color.
     """
-    share = np.zeros(len(rgb), np.float32)
-    if photo is None:
-        return rgb, weight, share
-    index, target, trust = project(photo, surface, PHOTO_FACING)
-    below = (1 - trust) * weight[index] / (weight[index] + FAINT)
-    share[index] = trust / (trust + below)
-    rgb, weight = rgb.copy(), weight.copy()
-    xy = photo.camera.project(surface.points[index], 1)[0][0].astype(np.float32)
-    target = target - highlights(xy, target - rgb[index], trust, agreeing[index])
-    rgb[index] += share[index, None] * (target - rgb[index])
-    weight[index] = np.maximum(weight[index], trust)
-    return rgb, weight, share
+    total, sharp, best = np.zeros_like(rgb), np.zeros_like(weight), np.zeros_like(weight)
+    for photo, shift in zip(photos, shifts):
+        if photo is None:
+            continue
+        index, target, trust = project(photo, surface, PHOTO_FACING)
+        target = target + shift
+        xy = photo.camera.project(surface.points[index], 1)[0][0].astype(np.float32)
+        target = target - highlights(xy, target - rgb[index], trust, agreeing[index])
+        cosine = np.einsum(
+            "pi,pi->p", directions_to(photo.camera, surface.points[index]), surface.normals[index]
+        )
+        say = (trust * (GLANCING + smoothstep(cosine, *VIEW_FACING))) ** SHARPNESS
+        total[index] += say[:, None] * target
+        sharp[index] += say
+        best[index] = np.maximum(best[index], trust)
+    below = (1 - best) * weight / (weight + FAINT)
+    share = best / np.maximum(best + below, 1e-12)
+    photographed = total / np.maximum(sharp, 1e-30)[:, None]  # a say may be as little as 1e-13
+    return rgb + share[:, None] * (photographed - rgb), np.maximum(weight, best), share
 
 
 def highlights(xy: np.ndarray, excess: np.ndarray, trust: np.ndarray, agreeing: np.ndarray) -> np.ndarray:

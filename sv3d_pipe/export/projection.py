@@ -119,6 +119,12 @@ def look(picture: SolidPicture, camera: Cameras, mesh: Mesh) -> SeenView:
     return SeenView(picture, camera, depth, occlusion_distance(depth))
 
 
+def directions_to(camera: Cameras, points: np.ndarray) -> np.ndarray:
+    """[P, 3] unit vectors from points [P, 3] to a camera."""
+    toward = camera.origins[0] - points
+    return toward / np.sqrt(np.einsum("pi,pi->p", toward, toward))[:, None]
+
+
 def project(
     view: SeenView, surface: Surface, facing: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -131,8 +137,7 @@ def project(
         cosines, of the distance to occlusion edges and of the distance outside the picture's object.
     """
     picture, camera = view.picture, view.camera
-    toward = camera.origins[0] - surface.points
-    toward /= np.sqrt(np.einsum("pi,pi->p", toward, toward))[:, None]
+    toward = directions_to(camera, surface.points)
     cosine = np.einsum("pi,pi->p", toward, surface.normals)
     slant = np.einsum("pi,pi->p", toward, surface.flat)
     index = np.flatnonzero((cosine > facing[0]) & (slant > 0))

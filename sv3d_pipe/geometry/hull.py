@@ -37,7 +37,7 @@ def carve(views: Views, radius: float, grid: int = GRID) -> Hull:
     """The strictest visual hull that still explains the masks.
 
     Masks are dilated by half a cell and one pixel. A cell outside the picture of a view, or where the
-    view knows nothing, is not judged by it. The photo, when there is one, must agree with every cell.
+    view knows nothing, is not judged by it. The photos, where there are any, must agree with every cell.
     """
     points = cell_centers(grid, radius)
     reach = 0.5 * 3**0.5 * (2 * radius / grid)
@@ -53,8 +53,8 @@ def carve(views: Views, radius: float, grid: int = GRID) -> Hull:
         seen += inside
     judged = seen >= min(len(masks), max(2, len(masks) // 2))
     share = votes / np.maximum(seen, 1) * judged
-    if views.photo is not None:
-        share *= _photo_agrees(views, points, reach)
+    for k in range(views.n_photos):
+        share *= _agrees(views.photos[k], views.photo_cameras[k], points, reach)
     tried = []
     for agreement in AGREEMENT:
         occupied = share >= agreement
@@ -71,8 +71,8 @@ def cell_centers(grid: int, radius: float) -> np.ndarray:
     return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3).astype(np.float32)
 
 
-def _photo_agrees(views: Views, points: np.ndarray, reach: float) -> np.ndarray:
-    camera, mask = views.photo_camera, views.photo[..., 3] > MASK_LEVEL
+def _agrees(photo: np.ndarray, camera: Cameras, points: np.ndarray, reach: float) -> np.ndarray:
+    mask = photo[..., 3] > MASK_LEVEL
     index, inside = pixels_of(points, camera, len(mask))
     return inside & dilated(mask, _pixel_reach(camera, len(mask), reach)).ravel()[index]
 

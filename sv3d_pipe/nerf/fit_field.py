@@ -71,7 +71,7 @@ def fit_field(config: NerfConfig, views: Views, context: Context) -> tuple[Field
     model.eval()
     metrics = {"psnr_db": psnr(model, grid, Pictures(views.rgba, views.cameras, context.device, views.seen))}
     if views.photo is not None:
-        photo = Pictures(views.photo[None], views.photo_camera, context.device)
+        photo = Pictures(views.photos[-1:], views.photo_camera, context.device)
         metrics["photo_psnr_db"] = psnr(model, grid, photo)
     mesh, surface_metrics = extract(model, grid, config.surface, context)
     metrics |= {

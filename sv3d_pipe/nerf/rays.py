@@ -95,17 +95,18 @@ def draw(sets: list[tuple[Pictures, float]], count: int, generator: torch.Genera
 
 
 def pictures(views: Views, photo_weight: float, device: str) -> list[tuple[Pictures, float]]:
-    """The views and, at its own size, the photo, each with its share of the rays.
+    """The views and, at their own size, the photos, each with its share of the rays.
 
-    The photo replaces the last frame, which is the same picture, smaller; its rays count
+    The photos replace the last frames, which are the same pictures, smaller; the rays of each count
     ``photo_weight`` times those of one view.
     """
-    if views.photo is None or photo_weight == 0:
+    if views.photos is None or photo_weight == 0:
         return [(Pictures(views.rgba, views.cameras, device, views.seen), 1.0)]
-    others = len(views.cameras) - 1
-    photo = Pictures(views.photo[None], views.photo_camera, device)
+    others = len(views.cameras) - views.n_photos
+    photos = Pictures(views.photos, views.photo_cameras, device)
     if others == 0:
-        return [(photo, 1.0)]
-    share = photo_weight / (photo_weight + others)
-    seen = None if views.seen is None else views.seen[:-1]
-    return [(Pictures(views.rgba[:-1], views.cameras[:-1], device, seen), 1 - share), (photo, share)]
+        return [(photos, 1.0)]
+    share = views.n_photos * photo_weight / (views.n_photos * photo_weight + others)
+    seen = None if views.seen is None else views.seen[:others]
+    frames = Pictures(views.rgba[:others], views.cameras[:others], device, seen)
+    return [(frames, 1 - share), (photos, share)]

@@ -46,7 +46,7 @@ def paint(
         frames = sharpen(config, painted, context, model)
     frames[-1] = resize_rgba(photo.rgba, frames.shape[1])
     cameras, seen = place_cameras(config, frames[..., 3], context, model.takes_pose)
-    views, filled = mended(replace(painted, rgba=frames, cameras=cameras, photo_camera=cameras[-1]))
+    views, filled = mended(replace(painted, rgba=frames, cameras=cameras, photo_cameras=cameras[-1]))
     if filled:
         context.say(
             "Holes in the cut-out of single pictures, which all other views contradict, were filled in."
@@ -133,7 +133,7 @@ def paint_frames(
         "steps": config.steps,
         "guidance": config.guidance,
     }
-    return Views(painted.rgba, orbit(*angles), photo.rgba), metrics | painted.facts
+    return Views(painted.rgba, orbit(*angles), photo.rgba[None]), metrics | painted.facts
 
 
 def sharpen(

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 
 from sv3d_pipe.artifacts import Views
-from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.pictures import resize_rgba
 from sv3d_pipe.prep.common_solid import Solid
 
@@ -37,22 +36,22 @@ def mended(views: Views) -> tuple[Views, int]:
     if views.seen is not None or len(views.rgba) < 3:
         return views, 0
     masks = [rgba[..., 3] > 0.5 for rgba in views.rgba]
-    photo = views.photo if _is_last(views.photo_camera, views.cameras) else None
-    if photo is not None:
-        masks[-1] = resize_rgba(photo, views.size)[..., 3] > 0.5
+    frames, photos, changed = views.rgba.copy(), views.photos, 0
+    first = len(masks) - (views.n_photos if _are_last(views) else 0)  # of the frames that are photos, too
+    for n in range(first, len(masks)):
+        masks[n] = resize_rgba(photos[n - first], views.size)[..., 3] > 0.5
     solid = Solid.carve(np.stack(masks), views.cameras)
-    last = len(masks) - 1
-    frames, changed = views.rgba.copy(), 0
-    for n in range(last if photo is not None else last + 1) if views.size >= FINE else ():
+    for n in range(first) if views.size >= FINE else ():
         missing = _missing(frames[n], solid, n)
         if missing.any():
             frames[n], changed = filled(frames[n], missing), changed + 1
-    if photo is not None:
-        missing = _missing(photo, solid, last)
+    for n in range(first, len(masks)):
+        missing = _missing(photos[n - first], solid, n)
         if missing.any():
-            photo, changed = filled(photo, missing), changed + 1
-            frames[-1] = resize_rgba(photo, views.size)
-    return replace(views, rgba=frames, photo=views.photo if photo is None else photo), changed
+            photos, changed = photos.copy(), changed + 1
+            photos[n - first] = filled(photos[n - first], missing)
+            frames[n] = resize_rgba(photos[n - first], views.size)
+    return replace(views, rgba=frames, photos=photos), changed
 
 
 def filled(rgba: np.ndarray, missing: np.ndarray) -> np.ndarray:
@@ -101,5 +100,6 @@ def _enclosed(outside: np.ndarray) -> np.ndarray:
     return outside & (labels[1:-1, 1:-1] != labels[0, 0])
 
 
-def _is_last(camera: Cameras | None, cameras: Cameras) -> bool:
-    return camera is not None and camera.equals(cameras[-1])
+def _are_last(views: Views) -> bool:
+    """Whether the photos were taken from where the last frames are seen."""
+    return views.photos is not None and views.photo_cameras.equals(views.cameras[-views.n_photos :])

@@ -170,7 +170,7 @@ class _Fit:
         """Mask and color losses of the photo and of some random views, and the IoU of all their masks."""
         look = self._look(vertices, faces)
         total, masks = 0.0, torch.zeros(2, device=vertices.device)  # smaller and larger of the two
-        for together in self.targets.choose():
+        for together in self.targets.choose(self.step):
             cameras = functools.reduce(Cameras.followed_by, (group.cameras for group in together))
             picture = draw(vertices, faces, topology, look, cameras, together[0].rgba.shape[1])
             if self.light is not None:

@@ -30,7 +30,7 @@ class Target:
 
 
 class Targets:
-    """The photo and the views, on the context's device.
+    """The photos, which take turns, and the views, on the context's device.
 
     Args:
         generator: chooses views when it is on the CPU. Beside a GPU's the host has one of its own, so that it need
@@ -41,29 +41,33 @@ class Targets:
 
     def __init__(self, config: RefineConfig, views: Views, context: Context, generator: torch.Generator):
         self.config, self.device = config, context.device
-        self.cameras, self.photo_camera = views.cameras, views.photo_camera
+        self.cameras, self.photo_cameras = views.cameras, views.photo_cameras
         size = min(views.size, config.render)
         frames = np.stack([shrink(frame, size) for frame in views.rgba])
         self.frames = torch.from_numpy(frames).to(self.device)  # [N, S, S, 4]
         self.seen = torch.from_numpy(seen_at(views, size)).to(self.device)  # [N, S, S]
         self.object_share = max(float(self.frames[..., 3].mean()), 1e-3)
-        photo = views.rgba[-1] if views.photo is None else views.photo
-        photo = shrink(photo, min(photo.shape[0], config.render))
-        self.photo = torch.from_numpy(photo)[None].to(self.device)  # [1, P, P, 4]
-        self.photo_seen = self.seen[-1:] if views.photo is None else torch.ones_like(self.photo[..., 0]) > 0
-        self.photo_weight = 1.0 if views.photo is None else config.photo_weight  # a capture has no photo
-        falloff = 0.0 if views.photo is None else config.view_falloff
-        self.trust = torch.from_numpy(view_trust(views.cameras, falloff))  # [N - 1]
+        photos = views.rgba[-1:] if views.photos is None else views.photos
+        photos = np.stack([shrink(photo, min(photo.shape[0], config.render)) for photo in photos])
+        self.photos = torch.from_numpy(photos).to(self.device)  # [K, P, P, 4]
+        self.photos_seen = (
+            self.seen[-1:] if views.photos is None else torch.ones_like(self.photos[..., 0]) > 0
+        )
+        self.photo_weight = 1.0 if views.photos is None else config.photo_weight  # a capture has no photo
+        falloff = 0.0 if views.photos is None else config.view_falloff
+        self.trust = torch.from_numpy(view_trust(views.cameras, falloff, len(photos)))  # [N - K]
         on_cpu = generator.device.type == "cpu"
         self.chooser = generator if on_cpu else context.generator("refine", "cpu")
         # On a GPU every launch costs time; on a CPU the sums keep the order that earlier runs had.
-        self.at_once = not on_cpu and self.photo.shape[1:] == self.frames.shape[1:]
+        self.at_once = not on_cpu and self.photos.shape[1:] == self.frames.shape[1:]
 
-    def choose(self) -> list[list[Target]]:
-        """The photo and some random views, grouped by what is to be drawn at once."""
-        others = min(self.config.views_per_step - 1, len(self.cameras) - 1)
-        whole = others + self.photo_weight
-        photo = Target(self.photo_camera, self.photo, self.photo_seen, self.photo_weight / whole)
+    def choose(self, step: int) -> list[list[Target]]:
+        """A photo and some random views, grouped by what is to be drawn at once."""
+        others = min(self.config.views_per_step - 1, len(self.trust))
+        whole, turn = others + self.photo_weight, [step % len(self.photos)]
+        photo = Target(
+            self.photo_cameras[turn], self.photos[turn], self.photos_seen[turn], self.photo_weight / whole
+        )
         if not others:
             return [[photo]]
         chosen = torch.multinomial(self.trust, others, generator=self.chooser)
@@ -72,12 +76,12 @@ class Targets:
         return [[photo, views]] if self.at_once else [[photo], [views]]
 
 
-def view_trust(cameras: Cameras, falloff: float) -> np.ndarray:
-    """[N - 1] float32: how often each view but the last is looked at, in proportion.
+def view_trust(cameras: Cameras, falloff: float, n_photos: int = 1) -> np.ndarray:
+    """[N - K] float32: how often each view but the last K, the photos, is looked at, in proportion.
 
-    1 - falloff * (1 - cos) / 2, with the angle between the view and the last one, the photo's; never below
+    1 - falloff * (1 - cos) / 2, with the angle between the view and the nearest photo; never below
     1 %, so that no view is left out for good.
     """
     toward = cameras.origins / np.linalg.norm(cameras.origins, axis=-1, keepdims=True)
-    cosine = toward[:-1] @ toward[-1]
+    cosine = (toward[:-n_photos] @ toward[-n_photos:].T).max(1)
     return np.maximum(1 - falloff * (1 - cosine) / 2, 0.01).astype(np.float32)

@@ -27,7 +27,7 @@ def cube_input(colored_cube):
     """A gray cube off center, and views of the colored one in its place."""
     cube = dataclasses.replace(colored_cube, vertices=colored_cube.vertices * 0.6 + np.float32((0.05, 0, 0)))
     cameras = orbit(*orbit_angles("sine", 10.0))
-    views = Views(render_views(cube, cameras, 64), cameras, render_views(cube, cameras[-1], 192)[0])
+    views = Views(render_views(cube, cameras, 64), cameras, render_views(cube, cameras[-1], 192))
     body = trimesh.Trimesh(cube.vertices, cube.faces)
     body.merge_vertices()
     rgb = np.full((len(body.vertices), 3), 0.5, np.float32)

@@ -175,7 +175,7 @@ def test_the_photo_wins_where_it_sees_and_fades_smoothly(ball):
     striped = np.concatenate([green[-1] * 0 + (0.25, 0.6, 0.2), views.rgba[-1, ..., 3:]], -1)
     stripe = np.arange(128) // 4 % 2 == 0
     striped[:, stripe, 0] = 0.15  # same mean, so that only the pattern tells photo from frames
-    paint = bake(mesh, surface, Views(frames, views.cameras, striped.astype(np.float32)), SIZE)
+    paint = bake(mesh, surface, Views(frames, views.cameras, striped.astype(np.float32)[None]), SIZE)
     points = surface.interpolate(mesh.vertices)
     baked = paint.texture[surface.rows, surface.columns] / 255
     toward = views.cameras.origins[-1] / 2
@@ -189,7 +189,7 @@ def test_frames_take_the_photo_s_exposure(ball):
     mesh, surface, views = ball
     dark = np.concatenate([views.rgba[..., :3] * 0 + 0.4, views.rgba[..., 3:]], -1)
     bright = np.concatenate([dark[-1, ..., :3] + 0.1, dark[-1, ..., 3:]], -1)
-    paint = bake(mesh, surface, Views(dark, views.cameras, bright), SIZE)
+    paint = bake(mesh, surface, Views(dark, views.cameras, bright[None]), SIZE)
     assert np.abs(paint.texture / 255.0 - 0.5).max() < 0.02
 
 
@@ -199,7 +199,7 @@ def test_frames_of_different_tints_leave_no_seams(ball):
     gray = np.concatenate([views.rgba[..., :3] * 0 + 0.6, views.rgba[..., 3:]], -1)
     photo = gray[-1].copy()
     gray[::2, ..., :3] -= np.float32((0.2, 0.1, 0))
-    paint = bake(mesh, surface, Views(gray, views.cameras, photo), SIZE)
+    paint = bake(mesh, surface, Views(gray, views.cameras, photo[None]), SIZE)
     low = np.abs(surface.interpolate(mesh.vertices)[:, 1]) < 0.35
     baked = paint.texture[surface.rows, surface.columns][low] / 255
     assert np.abs(baked - 0.6).max() < 0.03

@@ -43,7 +43,7 @@ def box_pictures(cameras: Cameras, size: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def views() -> Views:
     cameras = orbit(*orbit_angles("sine", 10.0))
-    return Views(box_pictures(cameras, 64), cameras, box_pictures(cameras[-1], 128)[0])
+    return Views(box_pictures(cameras, 64), cameras, box_pictures(cameras[-1], 128))
 
 
 @pytest.fixture(scope="module")

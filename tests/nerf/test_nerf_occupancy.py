@@ -65,7 +65,7 @@ def test_the_photo_has_a_veto():
     views = ball_views()
     photo = np.zeros((96, 96, 4), np.float32)
     photo[:, :48] = 1  # only the left half, x < 0, is object
-    hull = carve(Views(views.rgba, views.cameras, photo), 0.6, grid=32)
+    hull = carve(Views(views.rgba, views.cameras, photo[None]), 0.6, grid=32)
     x = cell_centers(32, 0.6)[:, 0].reshape(32, 32, 32)
     assert hull.occupied[x < 0].any()
     assert not hull.occupied[x > 0.15].any()

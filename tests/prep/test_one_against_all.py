@@ -18,7 +18,7 @@ def views_of(body: trimesh.Trimesh) -> Views:
     body.visual = trimesh.visual.ColorVisuals(body, face_colors=(40, 90, 160, 255))
     cameras = orbit(*orbit_angles("sine", 8.0))
     frames = render_views(from_trimesh(body), cameras, SIZE, supersample=2)
-    return Views(frames, cameras, photo=frames[-1])
+    return Views(frames, cameras, photos=frames[-1:])
 
 
 def ellipsoid(*radii: float) -> trimesh.Trimesh:
@@ -30,7 +30,7 @@ def without(views: Views, hole: np.ndarray) -> Views:
     """The views with a hole [SIZE, SIZE] bool in the matte of the photo."""
     frames = views.rgba.copy()
     frames[-1, hole] = 0
-    return Views(frames, views.cameras, photo=frames[-1])
+    return Views(frames, views.cameras, photos=frames[-1:])
 
 
 def disc(row: float, column: float, radius: float) -> np.ndarray:

@@ -33,7 +33,7 @@ def torus():
 def views_from(obj, cameras: Cameras) -> Views:
     """What these cameras see, said to be seen by the orbit's."""
     rgba = render_views(obj, cameras, SIZE)
-    return Views(rgba, CAMERAS, rgba[-1])
+    return Views(rgba, CAMERAS, rgba[-1:])
 
 
 def errors(*frames: int, seed: int = 0) -> np.ndarray:
@@ -135,10 +135,10 @@ def test_nothing_is_asked(case, torus, monkeypatch):
     views = views_from(obj, moved(CAMERAS, errors(1, 3)))
     monkeypatch.setattr(poses, "_find_errors", lambda *_: pytest.fail("looked"))
     if case == "capture":
-        views = dataclasses.replace(views, photo=None)
+        views = dataclasses.replace(views, photos=None)
     if case == "small":
         small = views.rgba[:, ::2, ::2]
-        views = Views(small, CAMERAS, small[-1])
+        views = Views(small, CAMERAS, small[-1:])
     config = dataclasses.replace(CONFIG, correct_views=case != "off")
     assert corrected(config, mesh, views, Context())[:2] == (None, views)
 
@@ -156,7 +156,7 @@ def test_what_is_kept_is_what_was_found(torus, tmp_path):
     loaded = Refined.load(tmp_path)
     seen = loaded.views(views)
     assert seen.cameras.equals(better.cameras) and np.array_equal(seen.rgba, better.rgba)
-    assert seen.photo is views.photo and seen.photo_camera.equals(views.photo_camera)
+    assert seen.photos is views.photos and seen.photo_camera.equals(views.photo_camera)
 
 
 def test_a_mesh_alone_leaves_the_views(torus, tmp_path):

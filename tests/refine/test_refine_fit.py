@@ -54,7 +54,7 @@ def views_of(mesh: Mesh, size: int = 32) -> Views:
     alpha = torch.nn.functional.avg_pool2d(raster.covered.float()[:, None], 4)[:, 0, ..., None].numpy()
     red = np.broadcast_to(np.array([0.8, 0.2, 0.1], np.float32), (*alpha.shape[:3], 3))
     rgba = np.concatenate([red, alpha], -1).astype(np.float32)
-    return Views(rgba, cameras, rgba[-1])
+    return Views(rgba, cameras, rgba[-1:])
 
 
 def mean_radius(mesh: Mesh) -> float:
@@ -122,7 +122,9 @@ def test_views_that_disagree_do_not_break_it():
     rgba = views.rgba.copy()
     rgba[::2] = views_of(ball(0.3, (0.05, 0.0, 0.0))).rgba[::2]
     rgba[3] = 0  # one empty frame
-    mesh, metrics = refine_from(SMALL, ball(0.4), Paint(), Views(rgba, views.cameras, views.photo), Context())
+    mesh, metrics = refine_from(
+        SMALL, ball(0.4), Paint(), Views(rgba, views.cameras, views.photos), Context()
+    )
     assert np.isfinite(mesh.vertices).all()
     assert metrics["mask_iou"] >= metrics["mask_iou_before"]
     assert 0.28 < mean_radius(mesh) < 0.42

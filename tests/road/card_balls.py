@@ -37,4 +37,4 @@ class Balls(Image2Mesh):
 def paint(road, context):
     photo, angles = road.artifact("prep"), orbit_angles("sine", 10.0)
     painted = Billiards().paint(photo, angles, road.config.orbit, None, context)
-    return Views(painted.rgba, orbit(*angles), photo.rgba), painted.facts
+    return Views(painted.rgba, orbit(*angles), photo.rgba[None]), painted.facts

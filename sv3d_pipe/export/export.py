@@ -39,7 +39,7 @@ def export_mesh(
     Metrics: ``front_psnr_db`` of the encoded GLB, read back and seen from the photo's camera at
     ``front_psnr_size``, against the photo (both on white); ``views_psnr_db``, the mean of the same over
     all frames at ``views_psnr_size``; face, vertex and component counts; ``watertight``;
-    ``photo_coverage`` and ``seen_coverage`` (shares of the texels); ``depth``, see :class:`ExportConfig`; and
+    ``photo_coverage`` and ``seen_coverage`` (shares of the texels); ``depth``, see :class:`ExportConfig`;
     ``transform``: world = scale * GLB + center, axis by axis; and where there is a photo ``cameras``, those in the
     GLB, see :func:`sv3d_pipe.export.file_cameras.described`.
     Raises UserError before any work for an unknown format, a library that a setting needs, or a depth for

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from sv3d_pipe.errors import UserError
 
+CAMERAS = "cameras.json"
 READ = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 
 
@@ -17,12 +18,14 @@ class MeshFormat:
     Attributes:
         name: in the settings, and the suffix of its file, ``mesh.<name>``.
         any_up: whether its upward axis may be z.
+        cameras_beside: whether its file has no room for cameras, so that they are written to ``cameras.json``.
         library, module, package: what it needs, as people call it, Python imports it and pip installs it; empty if
             nothing.
     """
 
     name: str
     any_up: bool = True
+    cameras_beside: bool = False
     library: str = ""
     module: str = ""
     package: str = ""
@@ -43,9 +46,9 @@ WRITTEN = {
     form.name: form
     for form in (
         MeshFormat("glb", any_up=False),  # glTF 2.0, section 3.4
-        MeshFormat("obj"),
-        MeshFormat("ply"),
-        MeshFormat("stl"),
+        MeshFormat("obj", cameras_beside=True),
+        MeshFormat("ply", cameras_beside=True),
+        MeshFormat("stl", cameras_beside=True),
         MeshFormat("usdz", library="OpenUSD", module="pxr", package="usd-core"),
     )
 }

@@ -159,7 +159,7 @@ def _from_views(
         Stage(
             "refine", 8, (*before, views, "nerf"), partial(_refine, views, prior), _load("Refined"), _shape_content
         ),
-        Stage("export", 6, (views, "refine"), partial(_export, views), lambda folder: folder),
+        Stage("export", 7, (views, "refine"), partial(_export, views), lambda folder: folder),
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from sv3d_pipe.road.run import Result, StageRun
 from sv3d_pipe.road.sources import PHOTO, content_sha256, is_same_source, word_of, workspace_for
 from sv3d_pipe.road.workspace import STAGES, Workspace
 
-VERSION = 1  # raise it when scenes change that are made from the same meshes
+VERSION = 2  # raise it when scenes change that are made from the same meshes
 FINDING = 1  # raise it when other objects are found in the same photo
 SCENE, RECORD, OBJECTS = "scene.glb", "scene.json", "objects.json"
 

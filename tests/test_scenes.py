@@ -120,6 +120,21 @@ def test_the_record_says_how_well_the_scene_fits(road, photo, tmp_path):
         assert scene.graph[name][0][:3, 3] == pytest.approx(place["position"], abs=1e-5)
 
 
+def test_the_scene_has_the_camera_of_the_photo_and_no_other(road, photo, tmp_path):
+    """The photo has 400 x 300 pixels; 33.8 degrees across the longer side are assumed."""
+    scenes()(photo, tmp_path / "out")
+    data = (tmp_path / "out" / "scene.glb").read_bytes()
+    document = json.loads(data[20 : 20 + int.from_bytes(data[12:16], "little")])
+    (camera,) = document["cameras"]
+    assert [node["name"] for node in document["nodes"]] == ["object-1", "object-2", "photo"]
+    assert document["scenes"][0]["nodes"] == [0, 1, 2] and document["nodes"][2]["camera"] == 0
+    matrix = np.reshape(document["nodes"][2]["matrix"], (4, 4), order="F")
+    assert np.allclose(matrix, finished_scene(tmp_path / "out").metrics["camera"]["c2w"])
+    lens = camera["perspective"]
+    assert lens["aspectRatio"] == pytest.approx(4 / 3)
+    assert np.tan(lens["yfov"] / 2) == pytest.approx(np.tan(np.radians(33.8) / 2) * 3 / 4)
+
+
 def test_each_object_is_told_from_where_the_camera_saw_it(road, photo, tmp_path):
     scenes()(photo, tmp_path / "out", until="orbit")
     elevations = [float(word.partition(":")[2]) for word in road.worked if word.startswith("orbit")]

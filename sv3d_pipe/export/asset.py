@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sv3d_pipe.cameras import Cameras
+
 
 @dataclass(frozen=True)
 class Asset:
@@ -21,6 +23,7 @@ class Asset:
         source: [V] int64, the number of the uncut mesh's vertex that each vertex is a copy of.
         scale, center: back to the world of the cameras, axis by axis: world = scale * vertices + center (+y up);
             scale's last number is smaller or larger than the others where the mesh was stretched.
+        cameras: name -> a photo's camera, N = 1, in the coordinates of the vertices.
         up: "y", or "z" once :func:`placed` has turned it; +z is then up and -y front.
         documents: file name -> content, everything that :meth:`save` writes.
     """
@@ -32,6 +35,7 @@ class Asset:
     source: np.ndarray
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
     center: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    cameras: Mapping[str, Cameras] = field(default_factory=dict)
     up: str = "y"
     documents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
@@ -59,9 +63,24 @@ class Asset:
 def placed(asset: Asset, up: str, length: float) -> Asset:
     """The asset as a file wants it: its longest side ``length``, and turned if z is to be up.
 
-    Turning is by 90 degrees about x: (x, y, z) becomes (x, -z, y).
+    Turning is by 90 degrees about x: (x, y, z) becomes (x, -z, y). The cameras move along.
     """
     vertices = asset.vertices * np.float32(length)
+    turn = np.eye(4, dtype=np.float32)
     if up == "z":
         vertices = np.stack([vertices[:, 0], -vertices[:, 2], vertices[:, 1]], -1)
-    return replace(asset, vertices=vertices, scale=tuple(s / length for s in asset.scale), up=up)
+        turn[1:3, 1:3] = [[0, -1], [1, 0]]
+    return replace(
+        asset,
+        vertices=vertices,
+        scale=tuple(s / length for s in asset.scale),
+        cameras={name: _moved(camera, turn, length) for name, camera in asset.cameras.items()},
+        up=up,
+    )
+
+
+def _moved(camera: Cameras, turn: np.ndarray, length: float) -> Cameras:
+    """Cameras turned about the origin by [4, 4], and ``length`` times farther from it."""
+    c2w = turn @ camera.c2w
+    c2w[:, :3, 3] *= length
+    return Cameras(c2w, camera.fov_deg)

@@ -12,9 +12,10 @@ import numpy as np
 from sv3d_pipe.artifacts import Mesh, Views
 from sv3d_pipe.config import ExportConfig
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.export.asset import Asset
+from sv3d_pipe.export.asset import Asset, placed
 from sv3d_pipe.export.bake import Paint, bake
 from sv3d_pipe.export.clean import clean
+from sv3d_pipe.export.file_cameras import described, in_file, named_cameras
 from sv3d_pipe.export.formats import encode, encode_png
 from sv3d_pipe.export.libraries import require_libraries
 from sv3d_pipe.export.promises import broken_promises
@@ -38,8 +39,9 @@ def export_mesh(
     Metrics: ``front_psnr_db`` of the encoded GLB, read back and seen from the photo's camera at
     ``front_psnr_size``, against the photo (both on white); ``views_psnr_db``, the mean of the same over
     all frames at ``views_psnr_size``; face, vertex and component counts; ``watertight``;
-    ``photo_coverage`` and ``seen_coverage`` (shares of the texels); ``depth``, see :class:`ExportConfig`; and
-    ``transform``: world = scale * GLB + center, axis by axis.
+    ``photo_coverage`` and ``seen_coverage`` (shares of the texels); ``depth``, see :class:`ExportConfig`;
+    ``transform``: world = scale * GLB + center, axis by axis; and where there is a photo ``cameras``, those in the
+    GLB, see :func:`sv3d_pipe.export.file_cameras.described`.
     Raises UserError before any work for an unknown format, a library that a setting needs, or a depth for
     views of a capture; later for a depth that a flat mesh cannot have. What the written files do not keep of the
     settings is said with what was reached, see :func:`sv3d_pipe.export.promises.broken_promises`.
@@ -78,6 +80,8 @@ def export_mesh(
         "depth": round(relative_depth(asset.vertices), 4),
         "transform": transform,
     }
+    if asset.cameras:
+        metrics["cameras"] = described(placed(asset, "y", config.scale))
     return dataclasses.replace(asset, documents=documents), metrics
 
 
@@ -96,6 +100,7 @@ def _paint(config: ExportConfig, mesh: Mesh, views: Views, on_view) -> tuple[Ass
         cut.source,
         scales,
         tuple(center.tolist()),
+        {name: in_file(camera, scales, center) for name, camera in named_cameras(views).items()},
     ), paint
 
 

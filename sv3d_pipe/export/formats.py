@@ -1,8 +1,9 @@
-"""The file formats of an asset: GLB, OBJ + MTL + PNG, PLY, STL, USDZ."""
+"""The file formats of an asset: GLB, OBJ + MTL + PNG, PLY, STL, USDZ; cameras inside or beside."""
 
 from __future__ import annotations
 
 import io
+from functools import partial
 
 import numpy as np
 import trimesh
@@ -10,17 +11,19 @@ from PIL import Image
 from trimesh.visual.material import PBRMaterial
 
 from sv3d_pipe.export.asset import Asset, placed
+from sv3d_pipe.export.file_cameras import encode_cameras
 from sv3d_pipe.export.sampling import sample_texture
 from sv3d_pipe.export.usdz import encode_usdz
 from sv3d_pipe.geometry.meshes import vertex_normals
-from sv3d_pipe.mesh_formats import WRITTEN
+from sv3d_pipe.mesh_formats import CAMERAS, WRITTEN
+from sv3d_pipe.meshes.gltf_cameras import Perspective, add_cameras
 
 VERTEX_BUFFER, INDEX_BUFFER = 34962, 34963  # glTF 2.0, bufferView.target
 LINEAR, LINEAR_MIPMAP_LINEAR, CLAMP_TO_EDGE = 9729, 9987, 33071  # glTF 2.0, samplers
 
 
 def encode_glb(asset: Asset, name: str = "mesh") -> bytes:
-    """One binary glTF file: smooth normals, sRGB base color PNG, roughness 1, metallic 0."""
+    """One binary glTF file: smooth normals, sRGB base color PNG, roughness 1, metallic 0; a node for each camera."""
     material = PBRMaterial(
         name=name,
         baseColorTexture=Image.fromarray(asset.texture),
@@ -32,11 +35,15 @@ def encode_glb(asset: Asset, name: str = "mesh") -> bytes:
     mesh = _cut_mesh(asset, material)
     scene = trimesh.Scene()
     scene.add_geometry(mesh, node_name=name, geom_name=name)
-    return scene.export(file_type="glb", include_normals=True, tree_postprocessor=_complete_gltf)
+    cameras = {name: Perspective.of(camera) for name, camera in asset.cameras.items()}
+    return scene.export(
+        file_type="glb", include_normals=True, tree_postprocessor=partial(_complete_gltf, cameras)
+    )
 
 
-def _complete_gltf(tree: dict) -> None:
-    """Say in the document what viewers otherwise guess: uses of the buffers, filtering, who wrote it."""
+def _complete_gltf(cameras: dict[str, Perspective], tree: dict) -> None:
+    """Add the cameras, and what viewers otherwise guess: uses of the buffers, filtering, who wrote it."""
+    add_cameras(tree, cameras)
     tree["asset"]["generator"] = "img2mesh"
     for primitive in (p for mesh in tree["meshes"] for p in mesh["primitives"]):
         targets = dict.fromkeys(primitive["attributes"].values(), VERTEX_BUFFER)
@@ -97,7 +104,7 @@ ENCODERS = {
 
 
 def encode(asset: Asset, formats: tuple[str, ...], up: str = "y", length: float = 1.0) -> dict[str, bytes]:
-    """File name -> content for all formats, in their order.
+    """File name -> content for all formats, in their order, and then the cameras if a format has no room for them.
 
     Args:
         asset: as it was made: +y up, longest side 1.
@@ -108,6 +115,8 @@ def encode(asset: Asset, formats: tuple[str, ...], up: str = "y", length: float 
     documents = {}
     for name in formats:
         documents |= ENCODERS[name](placed(asset, up if WRITTEN[name].any_up else "y", length))
+    if asset.cameras and any(WRITTEN[name].cameras_beside for name in formats):
+        documents[CAMERAS] = encode_cameras(placed(asset, up, length))
     return documents
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.mesh_formats import WRITTEN
+from sv3d_pipe.meshes.gltf_cameras import Perspective
 from sv3d_pipe.meshes.read import read_meshes
 from sv3d_pipe.placing.arrange import Arrangement, arrange
 from sv3d_pipe.placing.join_glb import Node, join
@@ -40,7 +41,8 @@ def build(workspaces: Mapping[str, Path], camera: PhotoCamera, length: float) ->
     subjects = [read_subject(name, root) for name, root in workspaces.items()]
     found = arrange(subjects, camera, length)
     nodes = [Node(name, _mesh(root), pose) for (name, root), pose in zip(workspaces.items(), found.poses)]
-    return Scene(join(nodes), _metrics(subjects, found, camera), _warnings(subjects, found, camera))
+    view = Perspective(found.c2w, camera.yfov_deg, camera.width / camera.height)
+    return Scene(join(nodes, view), _metrics(subjects, found, camera), _warnings(subjects, found, camera))
 
 
 def read_subject(name: str, root: Path) -> Subject:

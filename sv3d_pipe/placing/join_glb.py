@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sv3d_pipe.meshes.gltf_cameras import Perspective, add_cameras
 from sv3d_pipe.meshes.gltf_container import BINARY_CHUNK, JSON_CHUNK, MAGIC, chunks
 from sv3d_pipe.placing.subject import Pose
 
@@ -24,10 +25,11 @@ class Node:
     pose: Pose
 
 
-def join(nodes: Sequence[Node]) -> bytes:
-    """One GLB file with the meshes of others, each in a node of its own.
+def join(nodes: Sequence[Node], camera: Perspective | None = None) -> bytes:
+    """One GLB file with the meshes of others, each in a node of its own, and then the photo's camera, ``photo``.
 
     The files must be those of :func:`sv3d_pipe.export.formats.encode_glb`: one mesh each, no node of which is moved.
+    Their own cameras, of parts of the photo, are left out.
     """
     document: dict[str, Any] = {name: [] for name in LISTS} | {"nodes": []}
     binary = bytearray()
@@ -49,6 +51,8 @@ def join(nodes: Sequence[Node]) -> bytes:
         "scenes": [{"nodes": list(range(len(nodes)))}],
         "buffers": [{"byteLength": len(binary)}],
     }
+    if camera is not None:
+        add_cameras(document, {"photo": camera})
     return _glb({name: entry for name, entry in document.items() if entry != []}, bytes(binary))
 
 

@@ -61,6 +61,11 @@ class PhotoCamera:
         """Field of view across the longer side."""
         return float(2 * np.degrees(np.arctan(max(self.width, self.height) / 2 / self.focal)))
 
+    @property
+    def yfov_deg(self) -> float:
+        """Field of view from bottom to top."""
+        return float(2 * np.degrees(np.arctan(self.height / 2 / self.focal)))
+
     def direction(self, x: float, y: float) -> np.ndarray:
         """[3] unit vector in the world towards a pixel coordinate."""
         local = np.array([x - self.width / 2, self.height / 2 - y, -self.focal])

@@ -149,7 +149,7 @@ def test_a_failing_video_encoder_only_warns(monkeypatch, cube_input):
     monkeypatch.setattr(export, "encode_mp4", broken)
     context = Context()
     asset, _ = export.export_mesh(dataclasses.replace(SMALL, format="stl"), *cube_input, context)
-    assert list(asset.documents) == ["mesh.stl", "contact_sheet.png"]
+    assert list(asset.documents) == ["mesh.stl", "cameras.json", "contact_sheet.png"]
     assert len(context.warnings) == 1 and "no ffmpeg" in context.warnings[0]
 
 

@@ -14,6 +14,7 @@ from sv3d_pipe.cameras import orbit
 from sv3d_pipe.config import ExportConfig
 from sv3d_pipe.dataset.invented.toys import procedural
 from sv3d_pipe.export.export import export_mesh
+from sv3d_pipe.meshes.gltf_cameras import Perspective
 from sv3d_pipe.placing.join_glb import Node, join
 from sv3d_pipe.placing.photo_camera import about_y
 from sv3d_pipe.placing.subject import Pose
@@ -48,7 +49,8 @@ def export_shape(seed: int, path: Path) -> None:
     obj = procedural(seed)
     mesh = Mesh(obj.vertices, obj.faces, rng.random((len(obj.vertices), 3)).astype(np.float32))
     cameras = orbit(np.arange(1, 5) * 90.0 % 360, 10.0, obj.camera_radius())
-    views = Views(render_views(obj, cameras, 48), cameras)
+    frames = render_views(obj, cameras, 48)
+    views = Views(frames, cameras, frames[-1])
     config = ExportConfig(
         faces=int(rng.integers(200, 2000)),
         texture=int(rng.choice([64, 128])),
@@ -76,7 +78,8 @@ def test_a_scene_of_exported_files_is_valid(validator, tmp_path):
         nodes.append(
             Node(f"object-{seed}", tmp_path / f"{seed}.glb", Pose(about_y(40 * seed), 0.5, np.ones(3) * seed))
         )
-    (tmp_path / "scene.glb").write_bytes(join(nodes))
+    camera = Perspective(orbit([0.0], 20.0, 3.0).c2w[0], 40.0, 4 / 3)
+    (tmp_path / "scene.glb").write_bytes(join(nodes, camera))
     result = validator(tmp_path / "scene.glb")
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.splitlines()[-1].endswith("0 errors, 0 warnings, 0 infos, 0 hints")

@@ -22,10 +22,11 @@ from sv3d_pipe.artifacts import Field, Mesh, Views
 from sv3d_pipe.config import Config, RefineConfig
 from sv3d_pipe.evaluate.protocol_a import protocol_a
 from sv3d_pipe.evaluate.truth import Angles, find_objects, place
+from sv3d_pipe.geometry.camera_moves import moved
 from sv3d_pipe.nerf.field import RadianceField
 from sv3d_pipe.nerf.fit_field import fit_field
 from sv3d_pipe.refine.fit_mesh import refine_mesh
-from sv3d_pipe.refine.poses import corrected, moved
+from sv3d_pipe.refine.poses import corrected
 from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.render.objects import Object
 from sv3d_pipe.road.context import Context

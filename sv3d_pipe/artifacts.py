@@ -19,6 +19,7 @@ from sv3d_pipe.meshes.read import has_picture, plain_rgb, read_meshes
 from sv3d_pipe.pictures import load_png, save_png
 
 PHOTO_CAMERAS = "photos.json"  # beside transforms.json, in its format, where photos have cameras of their own
+PHOTO_VIEWS = "views.json"  # beside a prepared photo, where there are others: from where they were taken
 CORRECTION = "correction.json"  # beside a refined mesh, where its views were corrected
 
 
@@ -29,24 +30,61 @@ def _check(name: str, array: np.ndarray, shape: tuple) -> None:
 
 
 @dataclass(frozen=True)
+class OtherPhoto:
+    """A further photo of the object, prepared as the first, by itself.
+
+    Attributes:
+        rgba: [S, S, 4] the object, centered, on a transparent background.
+        azimuth_deg: from where it was taken; the first photo is at 0.
+        elevation_deg: likewise, above the object's level; None is the first photo's.
+        name: of its file, for messages.
+    """
+
+    rgba: np.ndarray
+    azimuth_deg: float
+    elevation_deg: float | None
+    name: str
+
+
+@dataclass(frozen=True)
 class Photo:
     """The prepared input.
 
     Attributes:
         rgba: [S, S, 4] the object, centered, on a transparent background.
+        others: further photos of it, of the same size.
     """
 
     rgba: np.ndarray
+    others: tuple[OtherPhoto, ...] = ()
 
     def __post_init__(self):
-        _check("Photo.rgba", self.rgba, (None, self.rgba.shape[0], 4))
+        size = self.rgba.shape[0]
+        for rgba in (self.rgba, *(other.rgba for other in self.others)):
+            _check("Photo.rgba", rgba, (size, size, 4))
 
     def save(self, folder: Path) -> None:
         save_png(folder / "photo.png", self.rgba)
+        if not self.others:
+            return
+        (folder / "views").mkdir()
+        told = []
+        for number, other in enumerate(self.others, 1):
+            file = f"views/{number}.png"
+            save_png(folder / file, other.rgba)
+            told.append(
+                {
+                    "file": file, "name": other.name, "azimuth_deg": other.azimuth_deg,
+                    "elevation_deg": other.elevation_deg,
+                }
+            )  # fmt: skip
+        (folder / PHOTO_VIEWS).write_text(json.dumps(told, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> Photo:
-        return cls(load_png(folder / "photo.png"))
+        told = json.loads((folder / PHOTO_VIEWS).read_text()) if (folder / PHOTO_VIEWS).exists() else []
+        others = [OtherPhoto(load_png(folder / view.pop("file")), **view) for view in told]
+        return cls(load_png(folder / "photo.png"), tuple(others))
 
 
 @dataclass(frozen=True)
@@ -248,10 +286,13 @@ class Correction:
     gains: np.ndarray
 
     def of(self, views: Views) -> Views:
-        """The views as they should have been; their photo stays as it is."""
-        rgb = np.clip(views.rgba[..., :3] * self.gains[:, None, None], 0, 1)
-        rgba = np.concatenate([rgb, views.rgba[..., 3:]], -1)
-        return replace(views, rgba=rgba, cameras=Cameras(self.c2w, views.cameras.fov_deg))
+        """The views as they should have been; of photos taken from where the last frames are seen, those too."""
+        cameras, count = Cameras(self.c2w, views.cameras.fov_deg), views.n_photos
+        changed = {"rgba": _brightened(views.rgba, self.gains), "cameras": cameras}
+        if count and views.photo_cameras.equals(views.cameras[-count:]):
+            photos = _brightened(views.photos, self.gains[-count:])
+            changed |= {"photos": photos, "photo_cameras": cameras[-count:]}
+        return replace(views, **changed)
 
     def save(self, folder: Path) -> None:
         document = {"transform_matrices": self.c2w.tolist(), "gains": self.gains.tolist()}
@@ -264,6 +305,14 @@ class Correction:
             return None
         document = json.loads((folder / CORRECTION).read_text())
         return cls(*(np.array(document[name], np.float32) for name in ("transform_matrices", "gains")))
+
+
+def _brightened(rgba: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """Pictures [N, S, S, 4] whose channels are multiplied by gains [N, 3]; where all are 1, the same object."""
+    if (gains == 1).all():
+        return rgba
+    rgb = np.clip(rgba[..., :3] * gains[:, None, None], 0, 1)
+    return np.concatenate([rgb, rgba[..., 3:]], -1)
 
 
 @dataclass(frozen=True)

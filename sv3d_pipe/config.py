@@ -51,6 +51,13 @@ class PrepConfig:
         at_least=0,
         numbers=True,
     )
+    views: str = option(
+        "",
+        "More photos of the same object, PHOTO@AZIMUTH or PHOTO@AZIMUTH,ELEVATION separated by semicolons, in degrees:"
+        " 90 is taken from the right of the first photo, 180 from behind; the elevation is the first photo's if not"
+        " given.",
+        files=True,
+    )
     fill: float = option(
         0.8, "Share of the picture's side that the object's longer side fills.", at_least=0.2, at_most=1.0
     )
@@ -150,7 +157,9 @@ class NerfConfig:
 class RefineConfig:
     """Refine the surface as a deformable tetrahedral grid (DMTet), at the end with score distillation (SDS)."""
 
-    shape: str = option("field", "What to start from: field (the nerf stage's surface), or a mesh file.")
+    shape: str = option(
+        "field", "What to start from: field (the nerf stage's surface), or a mesh file.", files=True
+    )
     correct_views: bool = option(
         True,
         "Correct small errors in the cameras and colors of painted frames, where the frames agree clearly better then.",

@@ -11,7 +11,7 @@ key is found there again, and the files are whole, the stage is skipped.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from sv3d_pipe.config import Config
 from sv3d_pipe.contracts import Prior, Reconstructor
 from sv3d_pipe.device import check_device_name, resolve_device
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.extra_photos import View, parse_views, views_text
 from sv3d_pipe.road.context import Context
 from sv3d_pipe.road.report import Reporter, make_reporter
 from sv3d_pipe.road.run import Result, Road, Route, Stage
@@ -120,8 +121,10 @@ def _load(kind: str) -> Callable[[Path], Any]:
     return load
 
 
-def _photo_content(road: Road) -> dict[str, str]:
-    return {"photo": content_sha256(road.source)}
+def _photo_content(road: Road) -> dict[str, Any]:
+    views = parse_views(road.config.prep.views)
+    told = [[view.azimuth_deg, view.elevation_deg, content_sha256(Path(view.path))] for view in views]
+    return {"photo": content_sha256(road.source)} | ({"views": told} if told else {})
 
 
 def _model_content(model: OrbitModel | None, road: Road) -> dict[str, str]:
@@ -152,12 +155,12 @@ def _from_views(
     """The stages after the one named ``views``; refine also follows ``before``, for its prior's photo."""
     return (
         Stage(
-            "nerf", 6, (views,), partial(_nerf, views, reconstructor),
+            "nerf", 7, (views,), partial(_nerf, views, reconstructor),
             lambda folder: _reconstructor(reconstructor).load(folder),
             partial(_reconstructor_content, reconstructor),
         ),
         Stage(
-            "refine", 8, (*before, views, "nerf"), partial(_refine, views, prior), _load("Refined"), _shape_content
+            "refine", 9, (*before, views, "nerf"), partial(_refine, views, prior), _load("Refined"), _shape_content
         ),
         Stage("export", 7, (views, "refine"), partial(_export, views), lambda folder: folder),
     )  # fmt: skip
@@ -168,9 +171,9 @@ def photo_route(model: OrbitModel | None = None, reconstructor: Reconstructor | 
     return Route(
         PHOTO,
         (
-            Stage("prep", 3, (), _prep, _load("Photo"), _photo_content),
+            Stage("prep", 4, (), _prep, _load("Photo"), _photo_content),
             Stage(
-                "orbit", 8, ("prep",), partial(_orbit, model), _load("Views"), partial(_model_content, model)
+                "orbit", 9, ("prep",), partial(_orbit, model), _load("Views"), partial(_model_content, model)
             ),
             *_from_views("orbit", reconstructor, ("prep",), partial(_prior, model)),
         ),
@@ -183,7 +186,7 @@ def capture_route(reconstructor: Reconstructor | None = None) -> Route:
     return Route(
         CAPTURE,
         (
-            Stage("capture", 5, (), _capture, _load("Views"), _capture_content, redo),
+            Stage("capture", 6, (), _capture, _load("Views"), _capture_content, redo),
             *_from_views("capture", reconstructor),
         ),
     )
@@ -241,15 +244,16 @@ class Image2Mesh:
 
     def __call__(
         self,
-        photo: str | Path,
+        photo: str | Path | Sequence[str | Path | View],
         out: str | Path | None = None,
         start: str = "prep",
         until: str = "export",
         force_from: str | None = None,
     ) -> Result:
-        """Make a mesh of a photo.
+        """Make a mesh of a photo, or of several of one object.
 
         Args:
+            photo: its path; or a list of it and further views, ``["front.png", View("back.png", 180)]``.
             out: workspace folder; by default ``out/<the photo's name>``.
             start: take the stages before this one from the workspace as they are.
             until: stop after this stage. force_from: run this and later stages even if finished.
@@ -258,7 +262,8 @@ class Image2Mesh:
         """
         given = self.model is not None or self.reconstructor is not None
         route = photo_route(self.model, self.reconstructor) if given else PHOTO_ROUTE
-        return self.go(route, Path(photo), out, start, until, force_from)
+        first, config = _with_views(photo, self.config)
+        return self.go(route, first, out, start, until, force_from, config)
 
     def capture(
         self,
@@ -283,13 +288,14 @@ class Image2Mesh:
         start: str,
         until: str,
         force_from: str | None,
+        config: Config | None = None,
     ) -> Result:
-        """Any route, from its source; see :meth:`__call__`."""
+        """Any route, from its source, with these settings or the object's own; see :meth:`__call__`."""
         refuse_forks()
         self.check(start, until)
         root = Path(out) if out is not None else workspace_for(source, Path("out"), route.kind)
         workspace, rest = Workspace(root), (self.seed, self.device, self.reporter, self.cancelled)
-        return Road(route, workspace, source, self.config, *rest).run(start, until, force_from)
+        return Road(route, workspace, source, config or self.config, *rest).run(start, until, force_from)
 
     def check(self, start: str = "prep", until: str = "export") -> None:
         """Raise UserError now for what would otherwise fail midway: device, model, a library."""
@@ -304,6 +310,18 @@ class Image2Mesh:
         check_device_name(self.device)
         if self.device not in ("auto", "cpu"):  # looking for the others imports torch
             resolve_device(self.device)
+
+
+def _with_views(photo: str | Path | Sequence[str | Path | View], config: Config) -> tuple[Path, Config]:
+    """The first photo, and the settings with the others. Raises UserError for a list that is none of photo and views."""
+    if isinstance(photo, (str, Path)):
+        return Path(photo), config
+    first, *others = photo or [None]
+    if not isinstance(first, (str, Path)) or not all(isinstance(other, View) for other in others):
+        raise UserError(
+            'Several photos are given as the first one\'s path and then views, as View("back.png", 180).'
+        )
+    return Path(first), config.replace({"prep.views": views_text(tuple(others))}) if others else config
 
 
 def route_of(run: dict[str, Any], root: Path) -> Route:

@@ -19,10 +19,14 @@ def option(
     at_most: float | None = None,
     words: tuple[str, ...] = (),
     numbers: bool = False,
+    files: bool = False,
 ) -> Any:
     """A config field: its default and its help; for numbers, the range it must lie in; for text that
-    is a list with commas, the words it may hold, or that it holds numbers in the range or nothing."""
-    metadata = {"help": help, "at_least": at_least, "at_most": at_most, "words": words, "numbers": numbers}
+    is a list with commas, the words it may hold, or that it holds numbers in the range or nothing. Of one that names
+    files, their content is part of a stage's key, not where they lie."""
+    metadata = {
+        "help": help, "at_least": at_least, "at_most": at_most, "words": words, "numbers": numbers, "files": files,
+    }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -45,6 +49,8 @@ def read_value(config: Any, key: str, value: Any) -> Any:
         return _read_bool(name, value)
     if spec.metadata["numbers"]:
         return _read_numbers(name, value, spec.metadata["at_least"], spec.metadata["at_most"])
+    if kind is str and value == "" == spec.default:
+        return value
     if kind is str:
         return _read_text(name, value, spec.metadata["words"])
     return _read_number(name, value, kind, spec.metadata["at_least"], spec.metadata["at_most"])

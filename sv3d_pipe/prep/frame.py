@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from sv3d_pipe.artifacts import Photo
+from sv3d_pipe.artifacts import OtherPhoto, Photo
 from sv3d_pipe.config import PrepConfig
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.extra_photos import parse_views
 from sv3d_pipe.pictures import read_image
 from sv3d_pipe.prep.matte import Matte, cut_out
 from sv3d_pipe.prep.meant import box_text, meant, photo_box
@@ -31,17 +33,38 @@ NOTHING = 8  # pixels; a smaller "object" is none
 
 
 def prepare(config: PrepConfig, path: Path, context: Context) -> tuple[Photo, dict[str, Any]]:
+    """Turn a picture file, and the further views that the settings name, into centered cut-outs.
+
+    Box and point are those of the first photo.
+
+    Returns:
+        Photo with rgba [size, size, 4], and the metrics of :func:`cut_and_center`; those of the views in ``views``.
+    Raises:
+        UserError: a file cannot be used; the sentence says why and what to do.
+    """
+    rgba, metrics = cut_and_center(config, Path(path), context)
+    alone, others, told = dataclasses.replace(config, box="", point=""), [], []
+    for view in parse_views(config.views):
+        file = Path(view.path)
+        other, about = cut_and_center(alone, file, context)
+        others.append(OtherPhoto(other, view.azimuth_deg, view.elevation_deg, file.name))
+        told.append(
+            {"view": file.name, "azimuth_deg": view.azimuth_deg, "elevation_deg": view.elevation_deg} | about
+        )
+    return Photo(rgba, tuple(others)), metrics | ({"views": told} if told else {})
+
+
+def cut_and_center(config: PrepConfig, path: Path, context: Context) -> tuple[np.ndarray, dict[str, Any]]:
     """Turn a picture file into a centered cut-out.
 
     Returns:
-        Photo with rgba [size, size, 4], and the metrics: object_share (of the frame, the stage's
+        rgba [size, size, 4], and the metrics: object_share (of the frame, the stage's
         figure), matte (its source), background, input width and height, object_pixels (longer side of
         the object in the input), crop (left, top and side of the square that the prepared picture shows,
         in pixels of the input; it may reach beyond it), parts kept and dropped.
     Raises:
         UserError: the file cannot be used; the sentence says why and what to do.
     """
-    path = Path(path)
     with context.bar("prep", 3) as bar:
         image, (width, height) = read_image(path, longest_read(config), warn=context.warn)
         bar.update(1, f"{width} x {height}")
@@ -75,7 +98,7 @@ def prepare(config: PrepConfig, path: Path, context: Context) -> tuple[Photo, di
         "parts_kept": len(kept),
         "parts_dropped": dropped,
     }
-    return Photo(framed), metrics
+    return framed, metrics
 
 
 def longest_read(config: PrepConfig) -> int:

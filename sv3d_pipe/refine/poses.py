@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 from sv3d_pipe.artifacts import Correction, Mesh, Views
 from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.config import RefineConfig
+from sv3d_pipe.geometry.camera_moves import POSE, moved
 from sv3d_pipe.refine.mesh_picture import shrink
 from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.render.objects import Object
@@ -34,7 +35,6 @@ NEAR = 7  # pixels by which the object is widened to those that are compared
 # gains. A frame stays the nearest to its place on an orbit of 21; what is larger is another shape, not another place.
 BOUND = np.array([*np.radians([4, 4, 2]), 0.03, 0.02, 0.02, 0.2, 0.2, 0.2])
 EXPECTED = np.array([*np.radians([1, 1, 0.5]), 0.01, 0.005, 0.005, 0.07, 0.07, 0.07])  # size of errors
-POSE = 6
 INDEPENDENT = 20.0  # one in so many differences says something new; 3 and 100 do the same
 LEAST_SIZE = 96  # pixels per side of frames that are corrected: at 64 one of them is as large as the errors
 # Shares by which the differences at the pixels that judge must fall: of all frames together, and of a frame itself.
@@ -125,34 +125,6 @@ def _angles_deg(first: Cameras, second: Cameras) -> np.ndarray:
     """[N] degrees between the directions of cameras from the origin."""
     a, b = (c.origins.astype(np.float64) for c in (first, second))
     return np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), (a * b).sum(-1)))
-
-
-def moved(cameras: Cameras, change: np.ndarray) -> Cameras:
-    """Cameras turned about the origin, then about themselves.
-
-    Args:
-        change: [N, 6] added azimuth and elevation, clockwise turn of the picture (radians), log of the factor of the
-            distance, and how far the picture moves to the right and down, as shares of its side.
-    """
-    azimuth, elevation, roll, distance, pan, tilt = np.asarray(change, np.float64).T
-    focal = cameras.focal(1)
-    pan, tilt = np.arctan(pan / focal), np.arctan(tilt / focal)
-    c2w = cameras.c2w.astype(np.float64)
-    x, y, z = np.eye(3)
-    about = _rotation(np.tile(y, (len(c2w), 1)), azimuth) @ _rotation(c2w[:, :3, 0], -elevation)
-    own = _rotation(z, roll) @ _rotation(y, pan) @ _rotation(x, tilt)
-    c2w[:, :3, 3] = np.einsum("nij,nj->ni", about, c2w[:, :3, 3]) * np.exp(distance)[:, None]
-    c2w[:, :3, :3] = about @ c2w[:, :3, :3] @ own
-    return Cameras(c2w.astype(np.float32), cameras.fov_deg)
-
-
-def _rotation(axis: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """[N, 3, 3] right-handed turns by angle [N] about unit axes [3] or [N, 3] (Rodrigues)."""
-    x, y, z = np.broadcast_to(axis, (len(angle), 3)).T
-    zero = np.zeros_like(x)
-    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3)
-    s, c = np.sin(angle)[:, None, None], 1 - np.cos(angle)[:, None, None]
-    return np.eye(3) + s * cross + c * cross @ cross
 
 
 class _Surface:

@@ -182,7 +182,8 @@ class Road:
 
     def key(self, stage: Stage, upstream: dict[str, str]) -> str:
         """Hash of all that the stage's result depends on; ``upstream``: the fingerprints of what it takes."""
-        settings = self._settings(stage)
+        files = named_files(getattr(self.config, stage.name, None))
+        settings = {name: value for name, value in self._settings(stage).items() if name not in files}
         return stable_hash([stage.name, stage.version, settings, self.seed, upstream, stage.identity(self)])
 
     def _settings(self, stage: Stage) -> dict[str, Any]:
@@ -283,6 +284,12 @@ class Road:
         record = runs[-1].record
         written = [WRITTEN[name].file for name in parse_formats(record.config["format"])]
         return self.workspace.folder("export") / next(file for file in written if file in record.files)
+
+
+def named_files(config: Any) -> set[str]:
+    """The settings of a stage that name files; what those hold is part of the stage's identity."""
+    specs = () if config is None else dataclasses.fields(config)
+    return {spec.name for spec in specs if spec.metadata["files"]}
 
 
 @contextmanager

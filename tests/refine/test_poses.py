@@ -9,8 +9,9 @@ import trimesh
 from sv3d_pipe.artifacts import Correction, Mesh, Refined, Views
 from sv3d_pipe.cameras import Cameras, orbit, orbit_angles
 from sv3d_pipe.config import RefineConfig
+from sv3d_pipe.geometry.camera_moves import moved
 from sv3d_pipe.refine import poses
-from sv3d_pipe.refine.poses import BOUND, corrected, moved
+from sv3d_pipe.refine.poses import BOUND, corrected
 from sv3d_pipe.render.draw import render_views
 from sv3d_pipe.render.objects import from_trimesh
 from sv3d_pipe.road.context import Context

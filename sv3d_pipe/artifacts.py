@@ -53,10 +53,12 @@ class Photo:
     Attributes:
         rgba: [S, S, 4] the object, centered, on a transparent background.
         others: further photos of it, of the same size.
+        cameras: of the others and, last, its own, once they are known; not saved.
     """
 
     rgba: np.ndarray
     others: tuple[OtherPhoto, ...] = ()
+    cameras: Cameras | None = None
 
     def __post_init__(self):
         size = self.rgba.shape[0]

@@ -11,6 +11,7 @@ An orbit has 21 frames and the photo is its LAST frame (azimuth 360 = 0).
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +45,10 @@ class Cameras:
 
     def __len__(self) -> int:
         return len(self.c2w)
+
+    def __iter__(self) -> Iterator[Cameras]:
+        """The cameras one by one."""
+        return (self[n] for n in range(len(self)))
 
     def __getitem__(self, index) -> Cameras:
         """The cameras chosen by a slice, a list or a boolean mask (an int gives one camera, N = 1)."""

@@ -46,7 +46,7 @@ def measure(path: Path, folder: Path, options: Options, display: Display) -> tup
     size, cameras = options.size or painted.size, painted.cameras
     own, sharp = (
         np.stack([resize_rgba(frame, size) for frame in rgba])
-        for rgba in (painted.rgba, sharpen(config, painted, context))
+        for rgba in (painted.rgba, sharpen(config, painted, Photo(painted.photo), context))
     )
     frames = {
         "truth": render_views(obj, cameras, size),

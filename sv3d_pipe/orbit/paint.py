@@ -15,6 +15,7 @@ from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.contracts import Prior
 from sv3d_pipe.orbit.angles import camera_angles
 from sv3d_pipe.orbit.elevation import seen_elevation
+from sv3d_pipe.orbit.known_photos import facts, locate, with_photos
 from sv3d_pipe.orbit.memory_plan import Plan, first_that_fits
 from sv3d_pipe.orbit.model import OrbitModel
 from sv3d_pipe.orbit.store.load import load_model
@@ -40,13 +41,22 @@ def paint(
     Raises:
         UserError: angles or a size that the model cannot paint, or too little memory.
     """
-    model = model or load_model(config, context.device)
+    model, found = model or load_model(config, context.device), None
+    if photo.others:
+        found = locate(photo, config.photo_elevation_deg)
+        photo = replace(photo, cameras=found.cameras)
     with model.in_use():
         painted, metrics = paint_frames(config, photo, context, model)
-        frames = sharpen(config, painted, context, model)
+        frames = sharpen(config, painted, photo, context, model)
     frames[-1] = resize_rgba(photo.rgba, frames.shape[1])
     cameras, seen = place_cameras(config, frames[..., 3], context, model.takes_pose)
-    views, filled = mended(replace(painted, rgba=frames, cameras=cameras, photo_cameras=cameras[-1]))
+    views = replace(painted, rgba=frames, cameras=cameras, photo_cameras=cameras[-1])
+    if found is not None:
+        if seen["elevation_deg"] != config.photo_elevation_deg:
+            found = locate(photo, seen["elevation_deg"])
+        views = with_photos(views, photo, found.cameras)
+        seen |= {"views": facts(photo.others, found, context)}
+    views, filled = mended(views)
     if filled:
         context.say(
             "Holes in the cut-out of single pictures, which all other views contradict, were filled in."
@@ -137,12 +147,12 @@ def paint_frames(
 
 
 def sharpen(
-    config: OrbitConfig, painted: Views, context: Context, model: OrbitModel | None = None
+    config: OrbitConfig, painted: Views, photo: Photo, context: Context, model: OrbitModel | None = None
 ) -> np.ndarray:
     """The frames [N, S, S, 4] of :func:`paint_frames` with mask edges about one pixel wide."""
     model = model or load_model(config, context.device)
     angles = camera_angles(config, context.seed)
-    return model.solid(painted.rgba, Photo(painted.photo), angles, model.settled(config))
+    return model.solid(painted.rgba, photo, angles, model.settled(config))
 
 
 @contextmanager

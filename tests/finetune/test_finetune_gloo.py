@@ -94,15 +94,21 @@ def test_two_processes_compute_what_one_does(folder, way):
     saved = load_file(together / "unet" / "diffusion_pytorch_model.safetensors")
     for name, value in two["average"].items():
         torch.testing.assert_close(saved[name], value, rtol=0, atol=0, msg=name)
-    for state in (one, two):  # softmax ignores the keys' bias: its gradient is rounding, which Adam scales up
-        for part in ("net", "average"):
-            state[part]["blocks.0.qkv.bias"].view(3, -1)[1] = 0
-    for part in ("net", "average"):
-        for name, value in one[part].items():
-            torch.testing.assert_close(two[part][name], value, rtol=0, atol=5e-5, msg=name)
-    start = toy_pipeline().unet.state_dict()
-    moved = max((one["net"][name] - start[name]).abs().max().item() for name in start)
-    assert moved > 1e-2  # two hundred times what they may differ by
+    assert_alike(one["net"], two["net"])
+    assert_alike(one["average"], two["average"])
+
+
+def assert_alike(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
+    """Every tensor went the same way from the start: what differs is less than a hundredth of that way.
+
+    Not number by number: where a gradient is next to nothing, Adam scales its rounding up. Softmax ignores the keys'
+    bias, whose gradient is nothing but rounding.
+    """
+    for name, start in toy_pipeline().unet.state_dict().items():
+        way, other = one[name] - start, two[name] - start
+        if name.endswith("qkv.bias"):
+            way, other = (change.view(3, -1)[[0, 2]] for change in (way, other))
+        assert (other - way).norm() < 0.01 * way.norm(), name
 
 
 @pytest.mark.parametrize("way, kind", [("ddp", "MULTI_GPU"), ("fsdp", "FSDP")])
@@ -126,8 +132,7 @@ def test_a_step_worked_on_in_parts_is_the_step_in_one(tmp_path):
         trainer = make_trainer(pipeline, examples, recipe, None, cpu())
         trainer.run()
         weights.append(trainer.net.state_dict())
-    for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, rtol=0, atol=5e-4 if "qkv.bias" in name else 5e-5)
+    assert_alike(*weights)
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):

@@ -13,7 +13,8 @@ from sv3d_pipe.orbit.masks import crisp, cut_out
 from sv3d_pipe.orbit.memory_plan import Plan
 from sv3d_pipe.orbit.mini.knowledge import with_depths
 from sv3d_pipe.orbit.mini.pixel_pipeline import MiniPipeline
-from sv3d_pipe.orbit.model import Angles
+from sv3d_pipe.orbit.mini.seen_depth import seen_depth
+from sv3d_pipe.orbit.model import Angles, Painted
 from sv3d_pipe.orbit.painter import Painter, psnr_db, white
 from sv3d_pipe.road.context import Context
 
@@ -22,6 +23,16 @@ class MiniPainter(Painter):
     """A :class:`MiniPipeline` as an orbit model."""
 
     pipeline: MiniPipeline
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._measured: tuple[Photo, float] | None = None
+
+    def paint(
+        self, photo: Photo, angles: Angles, config: OrbitConfig, plan: Plan, context: Context
+    ) -> Painted:
+        with self.pipeline.told(self._depth(photo, plan, context.device)):
+            return super().paint(photo, angles, config, plan, context)
 
     def plans(
         self, config: OrbitConfig, device: str, frames: int, with_gradient: bool = False
@@ -44,8 +55,19 @@ class MiniPainter(Painter):
         thinks in a volume then says what the solid is. Several steps paint one possibility, masks and all."""
         if config.steps > 1 or not hasattr(self.pipeline.unet, "silhouettes"):
             return crisp(rgba)
-        with self.pipeline.busy:
+        with self.pipeline.told(self._depth(photo)):
             return cut_out(rgba, solid_masks(self.pipeline, photo.rgba, angles))
+
+    def _depth(self, photo: Photo, plan: Plan | None = None, device: str = "") -> float | None:
+        """How deep the object is, as other photos of it show; None where there are none."""
+        if not (photo.others and self.pipeline.knows):
+            return None
+        if self._measured is None or self._measured[0] is not photo:
+            with self.pipeline.busy:
+                if plan is not None:
+                    self.pipeline.adopt(plan, device)
+                self._measured = photo, seen_depth(self.pipeline, photo)
+        return self._measured[1]
 
 
 def solid_masks(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +57,17 @@ class MiniPipeline(OrbitPipeline):
         guidance: float = 2.5,
     ):
         super().__init__({"vae": vae, "unet": unet, "scheduler": scheduler, "depth": depth}, steps, guidance)
+        self.told_depth: float | None = None
+
+    @contextmanager
+    def told(self, depth: float | None) -> Iterator[None]:
+        """Around work on one photo: how deep its object is known to be, so that nothing is guessed; None is not known."""
+        with self.busy:
+            before, self.told_depth = self.told_depth, depth
+            try:
+                yield
+            finally:
+                self.told_depth = before
 
     @property
     def knows(self) -> bool:
@@ -98,6 +111,8 @@ class MiniPipeline(OrbitPipeline):
         large = PixelCodec(SIDE).to(picture.device).encode(picture)
         fine, whole = look(torch.cat([large, large.flip(-1)]))
         guess = None if self.depth is None else self.depth.guess(fine, whole, elevation_deg)
+        if self.told_depth is not None:
+            guess = Guess(self.told_depth, 0.0)
         depth = USUAL_DEPTH if guess is None else guess.depth
         return knowledge_token(fine[:1], whole[:1], torch.tensor([depth])), guess
 

@@ -1,0 +1,57 @@
+"""How deep the object is, where other photos show it: the depth at which mini's own solid has their outlines."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from sv3d_pipe.artifacts import Photo
+from sv3d_pipe.cameras import Cameras
+from sv3d_pipe.orbit.conditioning import time_ids
+from sv3d_pipe.orbit.mini.knowledge import with_depths
+from sv3d_pipe.orbit.mini.pixel_pipeline import MiniPipeline
+from sv3d_pipe.pictures import resize_rgba
+from sv3d_pipe.prep.frame import recenter
+
+DEPTHS = np.geomspace(0.15, 1.0, 12)  # a volume is no deeper
+UNSURE = 0.03  # IoU by which the outlines of one depth are better than another's by chance
+FILL = 0.8  # of a frame's side, in which outlines are compared whatever their scale
+
+
+def seen_depth(pipeline: MiniPipeline, photo: Photo) -> float:
+    """The depth that the outlines of the other photos show, as :func:`sv3d_pipe.geometry.extent.relative_depth` has it.
+
+    Photos from behind show none; then it is near what is guessed.
+
+    Args:
+        photo: with others, and all their cameras.
+    """
+    azimuth_deg, elevation_deg = angles_of(photo.cameras)
+    size = pipeline.size
+    seen = np.stack([_framed(resize_rgba(other.rgba, size)[..., 3]) for other in photo.others])
+    poses = time_ids(azimuth_deg, elevation_deg, cond_aug=0.0)[:, 1:].to(pipeline.unet.device)
+    condition = pipeline.encode_photo(photo.rgba.astype(np.float32), float(elevation_deg[-1]))
+    worth = np.zeros(len(DEPTHS))
+    for n, depth in enumerate(DEPTHS):
+        tokens = with_depths(condition.token, torch.tensor([depth]))
+        masks = pipeline.unet.silhouettes(condition.latents, poses, tokens).cpu().numpy()[:-1]
+        framed = np.stack([_framed(mask) for mask in masks])
+        overlap = np.minimum(framed, seen).sum((1, 2)) / np.maximum(framed, seen).sum((1, 2)).clip(1)
+        worth[n] = overlap.sum() / UNSURE
+    if condition.guess is not None:
+        worth -= np.abs(np.log(DEPTHS / condition.guess.depth)) / condition.guess.error
+    return float(DEPTHS[worth.argmax()])
+
+
+def angles_of(cameras: Cameras) -> tuple[np.ndarray, np.ndarray]:
+    """Azimuth and elevation [N] in degrees of where cameras stand."""
+    x, y, z = cameras.origins.astype(np.float64).T
+    return np.degrees(np.arctan2(x, z)), np.degrees(np.arctan2(y, np.hypot(x, z)))
+
+
+def _framed(mask: np.ndarray) -> np.ndarray:
+    """A mask [S, S] centered and scaled as prep does it; what shows nothing stays so."""
+    if not (mask > 0.5).any():
+        return np.zeros_like(mask)
+    rgba = np.repeat(mask[..., None], 4, -1)
+    return recenter(rgba, FILL, len(mask))[..., 3]

@@ -95,12 +95,54 @@ def photo(
             "--tell-depth", help="Set export.depth to each object's true depth; the ellipsoid gets it too."
         ),
     ] = False,
+    azimuths: Annotated[
+        str,
+        typer.Option(
+            metavar="DEG,...",
+            help="From where the photo is taken, one row for each: 0 shows what faces +z, 90 what faces +x.",
+        ),
+    ] = "0",
+    views: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEG,...",
+            help="Further photos of each object, each in its own exposure: azimuths from the first one's.",
+            show_default="none",
+        ),
+    ] = None,
+    view_error: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=45,
+            metavar="DEG",
+            help="Standard deviation of the true azimuths and elevations of --views from those that img2mesh is told.",
+        ),
+    ] = 0.0,
     force: Force = False,
     out: Out = Path("out/eval/photo"),
     choices: Choices = None,
 ) -> None:
-    """Run all stages on one picture of each object; compare the mesh, and an ellipsoid, with the object."""
-    _run("photo", _meshes(objects, limit, ids), size, up, force, out, choices, tell_depth)
+    """Run all stages on one or more photos of each object; compare the mesh, and an ellipsoid, with the object."""
+    from sv3d_pipe.evaluate.taken_photos import parse_degrees, subjects
+
+    azimuths_deg = parse_degrees("--azimuths", azimuths)
+    views_deg = () if views is None else parse_degrees("--views", views)
+    if view_error and not views_deg:
+        raise UserError("--view-error is about further photos; say with --views from where they are taken.")
+    find = _meshes(objects, limit, ids)
+    _run(
+        "photo",
+        lambda seed: subjects(find(seed), azimuths_deg),
+        size,
+        up,
+        force,
+        out,
+        choices,
+        tell_depth=tell_depth,
+        views=views_deg,
+        view_error_deg=view_error,
+    )
 
 
 @app.command("orbit")
@@ -190,8 +232,9 @@ def _run(
     force: bool,
     out: Path,
     choices: Choices,
-    tell_depth: bool = False,
+    **more: Any,
 ) -> None:
+    """Run a suite; ``more`` are the fields of its :class:`Options` that other suites do not have."""
     from sv3d_pipe.device import resolve_device
     from sv3d_pipe.evaluate.display import Display
     from sv3d_pipe.evaluate.suite import Options, run_suite, tables
@@ -199,7 +242,7 @@ def _run(
     _check_packages()
     suite = _suite(name)
     seed = _seed(choices)
-    options = Options(choices.config(), size, seed, resolve_device(choices.device), up, tell_depth, force)
+    options = Options(choices.config(), size, seed, resolve_device(choices.device), up, force=force, **more)
     found = find(seed)
     with at_work(out):
         document = run_suite(suite, found, options, out, Display(choices.quiet))

@@ -1,14 +1,16 @@
-"""The suite ``photo``: all stages run on one picture of each object; the mesh is compared with the object.
+"""The suite ``photo``: all stages run on photos of each object; the mesh is compared with the object.
 
-The photo is a transparent render from the orbit's last camera. Shapes are normalized by their own box (the
-photo does not tell the scale), pictures are those of the normalized meshes on the orbit's 20 novel views.
-The baseline is a gray ellipsoid with the photo's extents. With ``tell_depth`` the exported mesh and the
-ellipsoid are stretched to the object's true depth, as a user who knows it can do; nerf and refine are not.
+The first photo is a transparent render from the orbit's last camera, of the object as its subject turns it; further
+ones are those of :mod:`sv3d_pipe.evaluate.taken_photos`. Shapes are normalized by their own box (photos do not tell
+the scale), pictures are those of the normalized meshes on the orbit's 20 novel views. The baseline is a gray ellipsoid
+with the first photo's extents. With ``tell_depth`` the exported mesh and the ellipsoid are stretched to the object's
+true depth, as a user who knows it can do; nerf and refine are not.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,10 @@ from sv3d_pipe.evaluate.display import Display, StageBars
 from sv3d_pipe.evaluate.rows import pictures, score_pictures, score_shapes
 from sv3d_pipe.evaluate.scores import PICTURE_SCORES, SHAPE_SCORES
 from sv3d_pipe.evaluate.suite import Options, Suite
-from sv3d_pipe.evaluate.tables import Row
+from sv3d_pipe.evaluate.tables import Row, Table, summarize, word
+from sv3d_pipe.evaluate.taken_photos import Subject, TakenPhoto, take_photo
 from sv3d_pipe.evaluate.truth import Angles, ellipsoid, place, visible_scale
+from sv3d_pipe.extra_photos import View
 from sv3d_pipe.geometry.extent import relative_depth, stretched, unit_box
 from sv3d_pipe.pictures import save_png
 from sv3d_pipe.pipeline import Image2Mesh
@@ -32,20 +36,26 @@ from sv3d_pipe.road.workspace import STAGES, Workspace
 
 PHOTO_SIZE = 576
 SIZE = 256
+BY_AZIMUTH = ("export", "ellipsoid"), ("cd", "iou", "psnr")  # methods and scores
 
 
-def measure(path: Path, folder: Path, options: Options, display: Display) -> tuple[Row, np.ndarray]:
-    """One object's photo, the stages' meshes and the ellipsoid, scored; the workspace stays in the folder."""
-    obj = place(path, options.up, display.say)
+def measure(subject: Subject, folder: Path, options: Options, display: Display) -> tuple[Row, np.ndarray]:
+    """One object's photos, the stages' meshes and the ellipsoid, scored; the workspace stays in the folder."""
+    obj = place(subject.path, options.up, display.say, subject.azimuth_deg)
     angles = Angles.of(options.config.orbit, options.seed)
     camera = angles.cameras()[-1]
     photo = render_views(obj, camera, PHOTO_SIZE, supersample=2)[0]
+    elevation_deg = float(angles.elevation_deg[-1])
+    further = [
+        take_photo(obj, azimuth, elevation_deg, options.view_error_deg, PHOTO_SIZE, options.seed, folder.name)
+        for azimuth in options.views
+    ]
     ball = ellipsoid(photo, camera)
     if options.tell_depth:
         export = replace(options.config.export, depth=round(relative_depth(obj.vertices), 4))
         options = replace(options, config=replace(options.config, export=export))
         ball = replace(ball, vertices=stretched(ball.vertices, export.depth)[0].astype(np.float32))
-    result = _go(photo, folder, options, display)
+    result = _go(photo, further, folder, options, display)
     meshes = _meshes(result) | {"ellipsoid": ball}
     row = score_shapes(obj, meshes, options.seed, display)
     novel = Angles(angles.azimuth_deg[:-1], angles.elevation_deg[:-1])
@@ -59,9 +69,13 @@ def measure(path: Path, folder: Path, options: Options, display: Display) -> tup
     row |= {
         "export_front_psnr": records["export"].metrics["front_psnr_db"],
         "warnings": [sentence for run in result.stages for sentence in run.record.warnings],
+        "azimuth_deg": subject.azimuth_deg,
     }
+    if further:
+        row["views"] = [other.row() for other in further]
     sheet = pictures(truth, {m: alike[m] for m in ("nerf", "refine", "export")})
-    return row, np.concatenate([strip([photo], len(sheet)), sheet], 1)
+    photos = [photo, *(other.rgba for other in further)]
+    return row, np.concatenate([strip(photos, len(sheet)), sheet], 1)
 
 
 def unit(mesh: Mesh | Object, side: float = 1.0) -> Any:
@@ -69,12 +83,17 @@ def unit(mesh: Mesh | Object, side: float = 1.0) -> Any:
     return replace(mesh, vertices=(side * unit_box(mesh.vertices)[0]).astype(np.float32))
 
 
-def _go(photo: np.ndarray, folder: Path, options: Options, display: Display) -> Result:
-    """All stages in a workspace of their own; finished ones are not run again."""
+def _go(
+    photo: np.ndarray, further: list[TakenPhoto], folder: Path, options: Options, display: Display
+) -> Result:
+    """All stages in a workspace of their own; finished ones are not run again. Further photos are told as if exact."""
     file = folder / "photo.png"
     save_png(file, photo)
+    views = [View(folder / f"view_{other.azimuth_deg:g}.png", other.azimuth_deg) for other in further]
+    for view, other in zip(views, further):
+        save_png(view.path, other.rgba)
     image2mesh = Image2Mesh(options.config, options.seed, options.device, StageBars(display))
-    return image2mesh(file, folder / "workspace", force_from="prep" if options.force else None)
+    return image2mesh([file, *views], folder / "workspace", force_from="prep" if options.force else None)
 
 
 def _meshes(result: Result) -> dict[str, Mesh | Object]:
@@ -84,9 +103,25 @@ def _meshes(result: Result) -> dict[str, Mesh | Object]:
     return stages | {"export": load_object(result.mesh)}
 
 
+def breakdowns(rows: list[Row]) -> list[Table]:
+    """Means by the azimuth of the first photo, where there are several."""
+    groups: dict[float, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.get("azimuth_deg", 0.0), []).append(row)  # rows of earlier versions have none
+    if len(groups) < 2:
+        return []
+    lines = []
+    for azimuth_deg, own in sorted(groups.items()):
+        known = summarize(own, *BY_AZIMUTH)
+        means = [known[method].get(score, {}).get("mean") for method, score in product(*BY_AZIMUTH)]
+        lines.append([f"{azimuth_deg:g} deg", str(len(own)), *map(word, means)])
+    columns = [f"{method}_{score}" for method, score in product(*BY_AZIMUTH)]
+    return [Table("Means by azimuth of the photo", ["", "rows", *columns], lines)]
+
+
 PHOTO = Suite(
     name="photo",
-    title="One photo to a mesh",
+    title="From photo to mesh",
     measure=measure,
     stages=STAGES,
     fixed={"export.format": "glb", "export.turntable": False},
@@ -99,5 +134,7 @@ PHOTO = Suite(
     judged="export_cd",
     large_is_good=False,
     label=("cd", "iou"),
-    heading="cd / iou. Left to right: photo, truth, field (nerf), refined, textured (export)",
+    heading="cd / iou. Left to right: photo (and further ones), truth, field (nerf), refined, textured (export)",
+    breakdowns=breakdowns,
+    content=Subject.content,
 )  # fmt: skip

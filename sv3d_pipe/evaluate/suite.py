@@ -54,6 +54,8 @@ class Options:
         config: of all stages. size: side of the rendered pictures; None is the suite's own choice.
         seed: of fits and samples. device: a device that is there. up: the files' upward axis, y or z.
         tell_depth: set export.depth to each object's own, in the suite photo.
+        views: azimuths in degrees, from the first photo's, of further photos in the suite photo.
+        view_error_deg: standard deviation of their true azimuths and elevations, which the road is not told.
         force: measure again what was measured before; the one field that numbers do not depend on.
     """
 
@@ -63,6 +65,8 @@ class Options:
     device: str
     up: str = "y"
     tell_depth: bool = False
+    views: tuple[float, ...] = ()
+    view_error_deg: float = 0.0
     force: bool = False
 
 
@@ -118,6 +122,8 @@ class Suite:
             "tell_depth": options.tell_depth,
             "perceptual": [k for k, text in availability().items() if not text.startswith("not computed")],
         }
+        if options.views:
+            settings |= {"views": list(options.views), "view_error_deg": options.view_error_deg}
         if "orbit" in self.stages:
             from sv3d_pipe.orbit.store.find import identity
 

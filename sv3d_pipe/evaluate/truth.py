@@ -17,9 +17,11 @@ from sv3d_pipe.cameras import RADIUS, Cameras, orbit
 from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.geometry.bodies import require_body
+from sv3d_pipe.geometry.extent import unit_box
 from sv3d_pipe.geometry.raster import interpolate, rasterize
 from sv3d_pipe.mesh_formats import READ
 from sv3d_pipe.orbit.angles import camera_angles
+from sv3d_pipe.placing.photo_camera import about_y
 from sv3d_pipe.render.draw import Light, render_views
 from sv3d_pipe.render.objects import Object, from_trimesh, load_object
 
@@ -81,7 +83,9 @@ def scaled(obj: Object, factor: float | Sequence[float], center: Any = 0.0) -> O
     return replace(obj, vertices=(obj.vertices * factor + np.asarray(center)).astype(np.float32))
 
 
-def place(path: Path, up: str = "y", warn: Callable[[str], None] | None = None) -> Object:
+def place(
+    path: Path, up: str = "y", warn: Callable[[str], None] | None = None, azimuth_deg: float = 0.0
+) -> Object:
     """An object scaled so that orbit cameras at the default radius see all of it.
 
     The pictures are those of the unit-size object from its own :meth:`Object.camera_radius`.
@@ -89,10 +93,13 @@ def place(path: Path, up: str = "y", warn: Callable[[str], None] | None = None) 
     Args:
         up: the file's upward axis; z becomes y, and what faced -y then faces the photo's camera.
         warn: is told what is wrong with its colors.
+        azimuth_deg: from where the file's object is seen by a camera at azimuth 0.
     Raises:
         UserError: it cannot be read, or is no body.
     """
     obj = upright(path, up, warn)
+    if azimuth_deg:
+        obj = seen_from(obj, azimuth_deg)
     return scaled(obj, visible_scale(obj))
 
 
@@ -104,6 +111,14 @@ def upright(path: Path, up: str = "y", warn: Callable[[str], None] | None = None
         x, y, z = obj.vertices.T
         obj = replace(obj, vertices=np.stack([x, z, -y], -1))
     return obj
+
+
+def seen_from(obj: Object, azimuth_deg: float) -> Object:
+    """The object turned so that a camera at azimuth 0 sees what one at ``azimuth_deg`` saw; longest side 1, centered."""
+    vertices = obj.vertices @ about_y(-azimuth_deg).T
+    corners = vertices[obj.faces].reshape(-1, 3)
+    box = np.stack([corners.min(0), corners.max(0)])
+    return replace(obj, vertices=unit_box(vertices, box)[0].astype(np.float32))
 
 
 def in_world(glb: Path, transform: dict) -> Object:

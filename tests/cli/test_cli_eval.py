@@ -140,6 +140,22 @@ def test_photo_goes_the_whole_road_and_a_told_depth_reaches_its_end(objects, tmp
     assert abs(expected - unlike) > 0.05
 
 
+def test_photo_from_a_corner_with_one_from_behind(objects, tmp_path):
+    few = (*FEW, "--set", "refine.sds=off", "--azimuths", "-45", "--views", "180", "--view-error", "5")
+    result = call("photo", objects, "--ids", "toy_arm", "-o", tmp_path, *few)
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "photo.json").read_text())
+    assert document["settings"]["views"] == [180] and document["settings"]["view_error_deg"] == 5
+    (row,) = document["rows"]
+    assert row["name"] == "toy_arm@-45" and row["azimuth_deg"] == -45 and row["export_cd"] > 0
+    assert row["views"][0]["azimuth_deg"] == 180 and 0 < abs(row["views"][0]["error_deg"][0]) < 20
+    folder = tmp_path / "toy_arm@-45"
+    assert load_png(folder / "view_180.png").shape == (576, 576, 4)
+    prepared = json.loads((folder / "workspace/1-prep/views.json").read_text())
+    assert [(view["azimuth_deg"], view["elevation_deg"]) for view in prepared] == [(180, None)]
+    assert (folder / "workspace/1-prep/views/1.png").exists()
+
+
 def test_bad_input_is_one_sentence(objects, tmp_path):
     for args, words in (
         (("recon", tmp_path / "nowhere"), "There is no folder"),
@@ -147,6 +163,9 @@ def test_bad_input_is_one_sentence(objects, tmp_path):
         (("orbit", objects, "--ids", "gso_*"), "that match gso_*"),
         (("mesh", objects / "toy_arm.glb", tmp_path / "none.glb"), "none.glb"),
         (("recon", objects, "--set", "nerf.stepz=3"), "Did you mean nerf.steps"),
+        (("photo", objects, "--azimuths", "left"), "--azimuths takes degrees"),
+        (("photo", objects, "--views", "90;180"), "--views takes degrees"),
+        (("photo", objects, "--view-error", "5"), "say with --views"),
     ):
         result = call(*args, "-o", tmp_path / "out")
         assert result.exit_code == 2 and words in result.stderr, result.output

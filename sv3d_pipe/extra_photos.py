@@ -76,6 +76,17 @@ def views_beside(photo: Path) -> tuple[View, ...]:
     return tuple(View(path, view.azimuth_deg, view.elevation_deg) for path, view in zip(files, told))
 
 
+def without_views(photos: list[Path]) -> list[Path]:
+    """Those that are not by their names views of another one of them."""
+    known = {(photo.parent, photo.stem) for photo in photos}
+    matches = [ANGLES.fullmatch(photo.stem) for photo in photos]
+    return [
+        photo
+        for photo, match in zip(photos, matches)
+        if match is None or (photo.parent, match["path"]) not in known
+    ]
+
+
 def is_view_of(path: Path, photo: Path) -> bool:
     """Whether a picture is by its name a view of a photo in the same folder."""
     match = ANGLES.fullmatch(path.stem)

@@ -102,6 +102,10 @@ class Image2Scene(Image2Mesh):
         Raises:
             UserError: what is wrong with the photo, the settings or the folder; or no object became a mesh.
         """
+        if self.config.prep.views or not isinstance(photo, (str, Path)):
+            raise UserError(
+                "Further views belong to one object; leave them out, or make one object alone with --box."
+            )
         began, photo = time.monotonic(), Path(photo)
         self.check(until=until)
         root = Path(out) if out is not None else workspace_for(photo, Path("out"))

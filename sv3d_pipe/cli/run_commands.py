@@ -12,6 +12,7 @@ import typer
 from sv3d_pipe.cli.guard import WRONG_USE, at_work
 from sv3d_pipe.cli.signatures import SEED, Choices, with_settings
 from sv3d_pipe.errors import UserError
+from sv3d_pipe.extra_photos import parse_view, views_text
 from sv3d_pipe.inputs import require_file
 from sv3d_pipe.road.workspace import Workspace
 
@@ -31,6 +32,15 @@ Objects = Annotated[
     Literal["main", "each"],
     typer.Option(
         help="main: one mesh of the main object. each: a mesh of every object, and OUT/scene.glb with all of them."
+    ),
+]
+Views = Annotated[
+    list[str],
+    typer.Option(
+        "--view",
+        help="Another photo of the same object and from where it was taken, in degrees around it from the first photo:"
+        " back.png@180, or side.png@90,20 with its elevation; 90 is from the right. May be repeated.",
+        metavar="PHOTO@AZIMUTH[,ELEVATION]",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Run everything again, even if it is finished.")]
@@ -55,9 +65,10 @@ def run(
             metavar="LEFT,TOP,RIGHT,BOTTOM",
         ),
     ] = [],  # noqa: B006 - typer reads it, nobody changes it
+    view: Views = [],  # noqa: B006
     choices: Choices = None,
 ) -> None:
-    """Make a textured mesh from one photo.
+    """Make a textured mesh from one photo, or from several of one object.
 
     Finished stages are skipped; a stage runs again when a setting that it depends on has changed.
     The path of the mesh is printed on stdout, everything else on stderr. Exit code 3: some of several
@@ -67,6 +78,7 @@ def run(
     from sv3d_pipe.road.sources import workspace_for
 
     path = _one_photo(photo)
+    take_views(view, choices)
     if objects == "main":
         if len(box) > 1:
             raise UserError("Several boxes mean several objects; add --objects each, or give one box.")
@@ -119,6 +131,12 @@ def batch(
     if any(item.error is not None for item in items):
         all_failed = all(item.status == "failed" for item in items)
         raise typer.Exit(WRONG_USE if all_failed else SOME_FAILED)
+
+
+def take_views(views: list[str], choices: Choices) -> None:
+    """Make ``--view``, as often as it was given, the setting that it stands for."""
+    if views:
+        choices.settings["prep.views"] = views_text(tuple(map(parse_view, views)))
 
 
 def report(result, choices: Choices) -> None:

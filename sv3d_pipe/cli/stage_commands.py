@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sv3d_pipe.cli.guard import at_work
-from sv3d_pipe.cli.run_commands import StageName, report
+from sv3d_pipe.cli.run_commands import StageName, Views, report, take_views
 from sv3d_pipe.cli.signatures import SEED, Choices, settings_of, with_settings
 from sv3d_pipe.config import Config
 from sv3d_pipe.errors import UserError
@@ -47,7 +47,7 @@ def _stage_verb(stage: str) -> Callable:
     return verb
 
 
-@with_settings(*settings_of("prep"))
+@with_settings(*(name for name in settings_of("prep") if name != "prep.views"))
 def prep(
     photo: Annotated[Path, typer.Argument(help="The photo, or a workspace to prepare its photo again.")],
     out: Annotated[
@@ -56,10 +56,12 @@ def prep(
     ] = None,
     until: Until = None,
     force: Force = False,
+    view: Views = [],  # noqa: B006 - typer reads it, nobody changes it
     choices: Choices = None,
 ) -> None:
     from sv3d_pipe.pipeline import PHOTO_ROUTE
 
+    take_views(view, choices)
     work = _begun(photo)
     if work is None:
         work = Work(PHOTO_ROUTE, photo, out)

@@ -14,8 +14,14 @@ from sv3d_pipe.export.asset import Asset
 
 
 def named_cameras(views: Views) -> dict[str, Cameras]:
-    """Name -> camera (N = 1) of every photo, in the world; none for a capture, whose frames are not of one photo."""
-    return {} if views.photo is None else {"photo": views.photo_camera}
+    """Name -> camera (N = 1) of every photo, in the world: ``photo``, and ``view-1``, ``view-2``, ... of further ones.
+
+    None for a capture, whose frames are not of one photo.
+    """
+    if views.photo is None:
+        return {}
+    others = {f"view-{number}": camera for number, camera in enumerate(views.photo_cameras[:-1], 1)}
+    return {"photo": views.photo_camera} | others
 
 
 def in_file(camera: Cameras, scale: Sequence[float], center: Sequence[float]) -> Cameras:

@@ -10,21 +10,21 @@ import numpy as np
 
 from sv3d_pipe.artifacts import OtherPhoto, Photo, Views
 from sv3d_pipe.cameras import Cameras
-from sv3d_pipe.geometry.hull import MASK_LEVEL, cell_centers, dilated, pixels_of
+from sv3d_pipe.geometry.common_shape import CommonShape
+from sv3d_pipe.geometry.outlines import Outline
 from sv3d_pipe.geometry.registration import Registration, register
 from sv3d_pipe.pictures import resize_rgba
 from sv3d_pipe.prep.one_against_all import filled
 from sv3d_pipe.road.context import Context
 
 NEAR_DEG = 12.0  # a painted frame so near to a photo tells nothing that the photo does not
-GRID = 72  # cells per side in which outlines are compared
-AGREE = 0.85  # share of the painted frames that must show a cell for it to be taken as solid
-AS_LIKELY = 0.1  # of cells in front of and behind a pixel: how far below the best of them also count
+LOOSE = 1.0  # cells outside of the common shape from which a painted frame's pixel is none of the object's
 CONTRADICTS = 0.15  # misfit of a view from which it is warned of
+ROOM = 0.48  # of a frame's side: how far from its middle an object may reach
 
 
 def locate(photo: Photo, elevation_deg: float) -> Registration:
-    """Where the photo and the others, which stand before it, were taken from.
+    """From where the others, and last the photo, were taken, and where in their frames they are seen.
 
     Args:
         elevation_deg: of the photo, and of others that were not told theirs.
@@ -39,45 +39,57 @@ def locate(photo: Photo, elevation_deg: float) -> Registration:
 def facts(others: tuple[OtherPhoto, ...], found: Registration, context: Context) -> list[dict[str, Any]]:
     """What was found of each further photo, for the stage's record; warns of those that contradict the rest."""
     told = []
-    for other, change, misfit in zip(others, found.change, found.misfit):
+    for other, turn, scale, misfit in zip(others, found.turn, found.scale, found.misfit):
         if misfit > CONTRADICTS:
             context.warn(
                 f"The view {other.name} does not fit the other photos: {misfit:.0%} of its outline would have to be"
                 " elsewhere; check its angle, its cut-out, and that it shows the same object."
             )
-        azimuth, elevation = np.degrees(change[:2])
+        azimuth, elevation = np.degrees(turn[:2])
         told.append(
             {
                 "view": other.name,
                 "azimuth_change_deg": round(float(azimuth), 2),
                 "elevation_change_deg": round(float(elevation), 2),
+                "scale": round(float(scale), 4),
                 "misfit": round(float(misfit), 4),
             }
         )
     return told
 
 
-def with_photos(views: Views, photo: Photo, cameras: Cameras) -> Views:
+def with_photos(views: Views, photo: Photo, found: Registration) -> Views:
     """Painted views, agreeing with the photos in outline, and the photos among them.
 
     Painted frames near a further photo give it their place. The last frames are smaller copies of the photos, the
-    first photo's at the very end.
+    first photo's at the very end. Where an object is too long for the frames from some side, all see more around it.
 
     Args:
         views: painted frames, the last one the photo.
-        cameras: of the K photos, the first photo's last.
     """
-    photos = np.stack([*(other.rgba for other in photo.others), photo.rgba])
-    frames = views.rgba[:-1][~near(views.cameras[:-1], cameras[:-1])]
-    kept = views.cameras[:-1][~near(views.cameras[:-1], cameras[:-1])]
-    frames = agreeing(frames, kept, photos[..., 3], cameras, views.cameras.visible_radius)
-    small = np.stack([resize_rgba(rgba, views.size) for rgba in photos])
+    pictures = [*(other.rgba for other in photo.others), photo.rgba]
+    reach = max(_reach(rgba[..., 3], *place) for rgba, *place in zip(pictures, found.scale, found.shift))
+    more = max(1.0, reach / ROOM)  # as much as the frames must see
+    photos = np.stack(
+        [_placed(rgba, *place, more) for rgba, *place in zip(pictures, found.scale, found.shift)]
+    )
+    fov_deg = np.degrees(2 * np.arctan(more * np.tan(np.radians(views.cameras.fov_deg) / 2)))
+    wide = Cameras(found.cameras.c2w, float(fov_deg))
+
+    kept = ~near(views.cameras[:-1], found.cameras[:-1])
+    cameras = Cameras(views.cameras.c2w[:-1][kept], float(fov_deg))
+    frames = np.stack([_padded(frame, more) for frame in views.rgba[:-1][kept]])
+    known = _padded(np.ones((*views.rgba.shape[1:3], 1), bool), more)[..., 0]
+    frames = agreeing(frames, cameras, known, photos[..., 3], wide)
+    small = np.stack([resize_rgba(rgba, frames.shape[1]) for rgba in photos])
+    seen = np.concatenate([np.tile(known, (len(frames), 1, 1)), np.ones(small.shape[:3], bool)])
     return replace(
         views,
         rgba=np.concatenate([frames, small]),
-        cameras=kept.followed_by(cameras),
+        cameras=cameras.followed_by(wide),
+        seen=None if seen.all() else seen,
         photos=photos,
-        photo_cameras=cameras,
+        photo_cameras=wide,
     )
 
 
@@ -90,65 +102,54 @@ def near(cameras: Cameras, photos: Cameras) -> np.ndarray:
 def agreeing(
     frames: np.ndarray,  # [N, S, S, 4]
     cameras: Cameras,
+    known: np.ndarray,  # [S, S] bool: what the frames know
     alphas: np.ndarray,  # [K, P, P] of the photos
     photo_cameras: Cameras,
-    radius: float,
 ) -> np.ndarray:  # [N, S, S, 4]
-    """Painted frames without what the photos' outlines exclude, and with what these lack.
-
-    Cells that all photos show can be solid. Of those, the ones that most frames show are; and where a photo then shows
-    the object and none of them is, the cells that most frames show among all before and behind that pixel are added.
-    """
-    points = cell_centers(GRID, radius)
-    cell = 2 * radius / GRID
-    for alpha, camera in zip(alphas, photo_cameras):
-        points = points[_shows(alpha, camera, points, cell)]
-    likely = np.mean([_shows(f[..., 3], c, points, cell) for f, c in zip(frames, cameras)], 0)
-    solid = likely >= AGREE
-    added = np.zeros_like(solid)
-    for alpha, camera in zip(alphas, photo_cameras):
-        added |= _lacking(alpha, camera, points, likely, solid | added)
+    """Painted frames without what the photos' outlines exclude, and with what these lack, in the colors around."""
+    radius = photo_cameras[-1].visible_radius
+    outlines = [[Outline.of(alpha) for alpha in many] for many in (frames[..., 3], alphas)]
+    shape = CommonShape.of(outlines[0], cameras, outlines[1], photo_cameras, radius)
     out = frames.copy()
     for n, camera in enumerate(cameras):
-        size = frames.shape[1]
-        reach = _reach(camera, size, cell)
-        allowed = _drawn(points[solid | added], camera, size, reach + 1)
-        out[n, ..., 3] *= allowed
-        missing = _drawn(points[added], camera, size, reach) & (out[n, ..., 3] < 0.5)
+        inside = shape.seen(camera, frames.shape[1])
+        out[n, ..., 3] *= inside > -LOOSE
+        missing = known & (inside > 0) & (out[n, ..., 3] < 0.5)
         if missing.any() and (out[n, ..., 3] >= 0.5).any():
             out[n] = filled(out[n], missing)
     return out
 
 
-def _lacking(
-    alpha: np.ndarray, camera: Cameras, points: np.ndarray, likely: np.ndarray, solid: np.ndarray
-) -> np.ndarray:
-    """[P] bool: the likeliest points where a photo [S, S] shows the object and none of the solid ones is."""
-    small = cv2.resize(alpha.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA) > MASK_LEVEL
-    index, inside = pixels_of(points, camera, GRID)
-    missing = (small & ~_drawn(points[solid], camera, GRID, 1)).ravel()
-    asked = np.flatnonzero(inside & missing[index])
-    best = np.zeros(GRID**2)
-    np.maximum.at(best, index[asked], likely[asked])
-    found = np.zeros(len(points), bool)
-    found[asked[likely[asked] >= best[index[asked]] - AS_LIKELY]] = True
-    return found
+def _reach(alpha: np.ndarray, scale: float, shift: np.ndarray) -> float:
+    """How far from its frame's middle a photo's object reaches, as a share of the side."""
+    rows, columns = (np.flatnonzero((alpha > 0.5).any(axis)) for axis in (1, 0))
+    ends = [
+        scale * ((edge[[0, -1]] + (0, 1)) / len(alpha) - 0.5) + by for edge, by in zip((columns, rows), shift)
+    ]
+    return float(np.abs(np.concatenate(ends)).max())
 
 
-def _shows(alpha: np.ndarray, camera: Cameras, points: np.ndarray, cell: float) -> np.ndarray:
-    """[P] bool: the picture's object is where the cells at these points are seen."""
-    index, inside = pixels_of(points, camera, len(alpha))
-    return inside & dilated(alpha > MASK_LEVEL, _reach(camera, len(alpha), cell)).ravel()[index]
+def _placed(rgba: np.ndarray, scale: float, shift: np.ndarray, more: float) -> np.ndarray:
+    """A picture [S, S, 4] brought into its frame, of which ``more`` times as much is seen."""
+    size = len(rgba)
+    factor = scale / more
+    if factor == 1 and not np.any(shift):
+        return rgba
+    premultiplied = np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], -1)
+    if factor < 1:  # first to its size, so that no pixel is skipped
+        small = max(1, round(factor * size))
+        premultiplied = cv2.resize(premultiplied, (small, small), interpolation=cv2.INTER_AREA)
+    step = factor * size / len(premultiplied)
+    to = size / 2 + np.asarray(shift) * size / more - 0.5
+    middle = len(premultiplied) / 2 - 0.5
+    matrix = np.array([[step, 0, to[0] - step * middle], [0, step, to[1] - step * middle]])
+    moved = cv2.warpAffine(premultiplied, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    alpha = moved[..., 3:]
+    rgb = np.where(alpha > 1 / 510, moved[..., :3] / np.maximum(alpha, 1 / 510), 0)
+    return np.clip(np.concatenate([rgb, np.where(alpha > 1 / 510, alpha, 0)], -1), 0, 1).astype(np.float32)
 
 
-def _drawn(points: np.ndarray, camera: Cameras, size: int, reach: int) -> np.ndarray:
-    """[size, size] bool: pixels within reach of a point."""
-    index, inside = pixels_of(points, camera, size)
-    picture = np.zeros(size**2, bool)
-    picture[index[inside]] = True
-    return dilated(picture.reshape(size, size), reach)
-
-
-def _reach(camera: Cameras, size: int, cell: float) -> int:
-    """Pixels from the middle of a cell to its corners, at the origin's distance."""
-    return int(np.ceil(0.5 * 3**0.5 * cell * camera.focal(size) / float(np.linalg.norm(camera.origins[0]))))
+def _padded(picture: np.ndarray, more: float) -> np.ndarray:
+    """A picture [S, S, C] with a border of zeros, so that it is ``more`` times as wide."""
+    margin = round((more - 1) / 2 * len(picture))
+    return np.pad(picture, ((margin, margin), (margin, margin), (0, 0)))

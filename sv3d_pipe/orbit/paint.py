@@ -54,7 +54,7 @@ def paint(
     if found is not None:
         if seen["elevation_deg"] != config.photo_elevation_deg:
             found = locate(photo, seen["elevation_deg"])
-        views = with_photos(views, photo, found.cameras)
+        views = with_photos(views, photo, found)
         seen |= {"views": facts(photo.others, found, context)}
     views, filled = mended(views)
     if filled:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from sv3d_pipe.device import usable_cores, visible_cards
 from sv3d_pipe.errors import UserError, explain
+from sv3d_pipe.extra_photos import views_beside, without_views
 from sv3d_pipe.files import write_atomically
 from sv3d_pipe.road.report import RemoteReporter, Reporter, Retold, format_metric
 from sv3d_pipe.road.run import Result
@@ -77,6 +78,9 @@ def run_batch(
 ) -> list[Item]:
     """Make a mesh of every picture below ``folder``; its path is kept below ``out``.
 
+    Pictures beside it that are its further views by their names, ``mug@180.png`` beside ``mug.png``, belong to it, see
+    :func:`sv3d_pipe.extra_photos.views_beside`.
+
     One after the other, by a process beside this one, so that a photo that kills it (out of memory, a crash in a
     library) ends nothing else; or, where the device is "auto" and there are several CUDA cards, by one process per
     card. After each photo ``out/batch.json`` says what became of all so far.
@@ -94,7 +98,7 @@ def run_batch(
         raise UserError(f"There is no folder {folder}; `img2mesh batch` takes a folder of pictures.")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder with -o.")
-    photos = images_below(folder, out, exclude, reporter.say)
+    photos = without_views(images_below(folder, out, exclude, reporter.say))
     if not photos:
         raise UserError(
             f"There are no pictures in {folder}; it must hold PNG, JPEG, WebP, BMP, TIFF, GIF or AVIF files."
@@ -194,7 +198,8 @@ def _run_one(image2mesh: Converter, folder: Path, out: Path, run: dict[str, Any]
     workspace, result, error = None, None, None
     try:
         workspace = workspace_for(photo, out / relative.parent)
-        result = image2mesh(photo, workspace, **run)
+        views = views_beside(photo)
+        result = image2mesh([photo, *views] if views else photo, workspace, **run)
         error = " ".join(result.failures) or None
     except Exception as reason:  # one photo's trouble, whatever it is, is not the next one's
         error = explain(reason, workspace)

@@ -51,6 +51,11 @@ class Registration:
     misfit: np.ndarray
     cost: float
 
+    @property
+    def strain(self) -> np.ndarray:
+        """[K] the largest part of each turn, in units of what is expected."""
+        return (np.abs(self.turn) / EXPECTED[:3]).max(1)
+
 
 def register(
     alphas: np.ndarray,  # [K, S, S] in [0, 1]
@@ -61,7 +66,11 @@ def register(
 
     Args:
         azimuth_deg, elevation_deg: from where they were taken, as far as is known, see :data:`EXPECTED`.
+    Raises:
+        ValueError: a photo is empty.
     """
+    if not (alphas > 0.5).any((1, 2)).all():
+        raise ValueError("a photo is empty")
     told = orbit(azimuth_deg, elevation_deg)
     outlines = [Outline.of(alpha) for alpha in alphas]
     change = np.zeros((len(alphas), PARTS))

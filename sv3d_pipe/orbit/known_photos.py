@@ -20,6 +20,7 @@ from sv3d_pipe.road.context import Context
 NEAR_DEG = 12.0  # a painted frame so near to a photo tells nothing that the photo does not
 LOOSE = 1.0  # cells outside of the common shape from which a painted frame's pixel is none of the object's
 CONTRADICTS = 0.15  # misfit of a view from which it is warned of
+STRAINED = 2.5  # likewise its strain: turns of ten degrees
 ROOM = 0.48  # of a frame's side: how far from its middle an object may reach
 
 
@@ -39,13 +40,16 @@ def locate(photo: Photo, elevation_deg: float) -> Registration:
 def facts(others: tuple[OtherPhoto, ...], found: Registration, context: Context) -> list[dict[str, Any]]:
     """What was found of each further photo, for the stage's record; warns of those that contradict the rest."""
     told = []
-    for other, turn, scale, misfit in zip(others, found.turn, found.scale, found.misfit):
-        if misfit > CONTRADICTS:
-            context.warn(
-                f"The view {other.name} does not fit the other photos: {misfit:.0%} of its outline would have to be"
-                " elsewhere; check its angle, its cut-out, and that it shows the same object."
-            )
+    for other, turn, scale, misfit, strain in zip(
+        others, found.turn, found.scale, found.misfit, found.strain
+    ):
         azimuth, elevation = np.degrees(turn[:2])
+        if misfit > CONTRADICTS or strain > STRAINED:
+            context.warn(
+                f"The view {other.name} does not fit the other photos: even turned by {azimuth:.0f} degrees around and"
+                f" {elevation:.0f} degrees up, {misfit:.0%} of its outline would have to be elsewhere; check its angle,"
+                " its cut-out, and that it shows the same object."
+            )
         told.append(
             {
                 "view": other.name,

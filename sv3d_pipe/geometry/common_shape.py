@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from scipy import ndimage
@@ -16,6 +17,7 @@ GRID = 72  # cells per side
 AGREE = 0.85  # share of the painted outlines that must hold a point for it to be inside
 SLOPE = 0.3  # by which what is added falls with distance, so that it has no thin fins: cells per cell
 ROUNDS = 4  # of adding what is lacking
+FINEST = 2 * GRID  # side of pictures above which they show no more of the cells
 LOOKED_AT = 48  # side of the pictures in which it is looked for
 DEEP = 0.5  # cells that a point must lie inside to be sure to be seen
 BEYOND = -2.0  # cells outside of a known outline from where on nothing is asked
@@ -72,7 +74,8 @@ class CommonShape:
 
     def seen(self, camera: Cameras, size: int) -> np.ndarray:  # [size, size]
         """The most that a point along each pixel's line of sight is inside, in cells."""
-        return self._along(camera, size)[0]
+        most = self._along(camera, min(size, FINEST))[0]
+        return cv2.resize(most, (size, size), interpolation=cv2.INTER_LINEAR)
 
     def _lacking(self, outline: Outline, camera: Cameras) -> np.ndarray:
         """[G, G, G] how far outside, in cells, the nearest points of lines of sight are that should meet the shape."""

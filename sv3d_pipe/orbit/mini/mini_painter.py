@@ -26,7 +26,7 @@ class MiniPainter(Painter):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._measured: tuple[Photo, float] | None = None
+        self._measured: tuple[Photo, float | None] | None = None
 
     def paint(
         self, photo: Photo, angles: Angles, config: OrbitConfig, plan: Plan, context: Context
@@ -59,7 +59,7 @@ class MiniPainter(Painter):
             return cut_out(rgba, solid_masks(self.pipeline, photo.rgba, angles))
 
     def _depth(self, photo: Photo, plan: Plan | None = None, device: str = "") -> float | None:
-        """How deep the object is, as other photos of it show; None where there are none."""
+        """How deep the object is, as other photos of it show; None where none does."""
         if not (photo.others and self.pipeline.knows):
             return None
         if self._measured is None or self._measured[0] is not photo:

@@ -13,20 +13,24 @@ from sv3d_pipe.orbit.mini.pixel_pipeline import MiniPipeline
 from sv3d_pipe.pictures import resize_rgba
 from sv3d_pipe.prep.frame import recenter
 
-DEPTHS = np.geomspace(0.15, 1.0, 12)  # a volume is no deeper
+DEPTHS = np.geomspace(0.15, 2.5, 15)
 UNSURE = 0.03  # IoU by which the outlines of one depth are better than another's by chance
+SIDEWAYS = 0.3  # sine of the azimuth from which on a photo shows some depth
 FILL = 0.8  # of a frame's side, in which outlines are compared whatever their scale
 
 
-def seen_depth(pipeline: MiniPipeline, photo: Photo) -> float:
+def seen_depth(pipeline: MiniPipeline, photo: Photo) -> float | None:
     """The depth that the outlines of the other photos show, as :func:`sv3d_pipe.geometry.extent.relative_depth` has it.
-
-    Photos from behind show none; then it is near what is guessed.
 
     Args:
         photo: with others, and all their cameras.
+    Returns:
+        None if all photos are from the front or from behind, where none is seen.
     """
     azimuth_deg, elevation_deg = angles_of(photo.cameras)
+    sideways = np.abs(np.sin(np.radians(azimuth_deg)))[:-1]
+    if sideways.max() < SIDEWAYS:
+        return None
     size = pipeline.size
     seen = np.stack([_framed(resize_rgba(other.rgba, size)[..., 3]) for other in photo.others])
     poses = time_ids(azimuth_deg, elevation_deg, cond_aug=0.0)[:, 1:].to(pipeline.unet.device)
@@ -37,7 +41,7 @@ def seen_depth(pipeline: MiniPipeline, photo: Photo) -> float:
         masks = pipeline.unet.silhouettes(condition.latents, poses, tokens).cpu().numpy()[:-1]
         framed = np.stack([_framed(mask) for mask in masks])
         overlap = np.minimum(framed, seen).sum((1, 2)) / np.maximum(framed, seen).sum((1, 2)).clip(1)
-        worth[n] = overlap.sum() / UNSURE
+        worth[n] = (sideways * overlap).sum() / UNSURE
     if condition.guess is not None:
         worth -= np.abs(np.log(DEPTHS / condition.guess.depth)) / condition.guess.error
     return float(DEPTHS[worth.argmax()])

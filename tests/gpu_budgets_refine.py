@@ -92,7 +92,7 @@ def test_photo_and_views_at_once_pull_as_one_after_the_other(lighting):
 @pytest.mark.parametrize("goes_on", ["cuda:1", "cpu"])
 def test_a_resumed_refinement_looks_at_the_views_it_would_have(goes_on):
     def chosen(fit: _Fit) -> list:
-        return [fit.targets.choose()[-1][-1].cameras.c2w[-3:].tolist() for _ in range(4)]
+        return [fit.targets.choose(step)[-1][-1].cameras.c2w[-3:].tolist() for step in range(4)]
 
     class Kept(Checkpoint):
         def load(self):
@@ -100,7 +100,7 @@ def test_a_resumed_refinement_looks_at_the_views_it_would_have(goes_on):
 
     with make_believe_cuda():
         fit = begun("cuda:1", grid=16)
-        fit.targets.choose()
+        fit.targets.choose(0)
         state = fit._state()
         resumed = begun(goes_on, Kept(), grid=16)
         resumed._resume()

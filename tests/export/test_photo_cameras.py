@@ -13,7 +13,7 @@ from sv3d_pipe.cameras import Cameras, orbit, orbit_angles
 from sv3d_pipe.config import ExportConfig
 from sv3d_pipe.export.asset import Asset, placed
 from sv3d_pipe.export.export import export_mesh
-from sv3d_pipe.export.file_cameras import in_file
+from sv3d_pipe.export.file_cameras import in_file, named_cameras
 from sv3d_pipe.export.formats import encode
 from sv3d_pipe.export.textured_views import file_views, render_textured
 from sv3d_pipe.meshes.read import read_meshes
@@ -37,7 +37,7 @@ def cube_input(colored_cube):
     cameras = orbit(*orbit_angles("sine", 20.0))
     own = orbit([25.0], 30.0, 2.2, 30.0)
     views = Views(
-        render_views(cube, cameras, 64), cameras, render_views(cube, own, PHOTO_SIZE)[0], photo_camera=own
+        render_views(cube, cameras, 64), cameras, render_views(cube, own, PHOTO_SIZE), photo_cameras=own
     )
     body = trimesh.Trimesh(cube.vertices, cube.faces)
     body.merge_vertices()
@@ -206,3 +206,11 @@ def test_several_cameras_keep_their_names_and_order():
     beside = json.loads(documents["cameras.json"])
     assert beside["up"] == "y" and list(beside["cameras"]) == ["photo", "left"]
     assert beside["cameras"]["left"]["fov_deg"] == 50
+
+
+def test_further_photos_have_cameras_of_their_own(cube_input):
+    views = cube_input[1]
+    three = dataclasses.replace(views, photos=np.repeat(views.photos, 3, 0), photo_cameras=views.cameras[-3:])
+    cameras = named_cameras(three)
+    assert list(cameras) == ["photo", "view-1", "view-2"]
+    assert cameras["photo"].equals(views.cameras[-1]) and cameras["view-1"].equals(views.cameras[-3])

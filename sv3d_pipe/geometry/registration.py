@@ -1,9 +1,10 @@
 """Where photos of one object were taken from, given about their directions: by their outlines alone.
 
 Every photo was framed by itself, so neither the scale nor the place of the object in it means anything, and people are
-a few degrees off when they say from where they took it. One object casts all the outlines: on every line of sight along the rim of one of
-them there is a point that lies inside of all the others (the consistency of silhouettes, Laurentini, PAMI 16(2), 1994;
-as a measure for cameras: Hernandez et al., PAMI 29(2), 2007). Cameras are turned, and pictures moved and scaled, until that holds best.
+a few degrees off when they say from where they took it. One object casts all the outlines: on every line of sight
+along the rim of one of them there is a point that lies inside of all the others (the consistency of silhouettes,
+Laurentini, PAMI 16(2), 1994; as a measure for cameras: Hernandez et al., PAMI 29(2), 2007). Cameras are turned, and
+pictures moved and scaled, until that holds best.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ NOISE = 0.005  # share of the side: how far an outline is off
 # what is expected to be wrong with what a person told, and how far it may be changed at most.
 EXPECTED = np.array([*np.radians([4, 4, 1.5]), 0.1, 0.03, 0.03])
 BOUND = np.array([*np.radians([12, 12, 5]), 1.8, 0.12, 0.12])
-STARTS = (0.0, 0.5, 1.0)  # shares of the difference in height that the distance makes up for at first
+STARTS = (0.0, 0.5, 1.0)  # shares of the difference in height that the scale makes up for at first
 ROUNDS = 12
 STEP = 0.1  # of what is expected, in which slopes are measured
 FITS = 0.02  # share of the side by which a line of sight may miss an outline

@@ -20,7 +20,7 @@ from sv3d_pipe.road.context import Context
 NEAR_DEG = 12.0  # a painted frame so near to a photo tells nothing that the photo does not
 LOOSE = 0.25  # cells outside of the common shape from which a painted frame's pixel is none of the object's
 CONTRADICTS = 0.15  # misfit of a view from which it is warned of
-STRAINED = 2.5  # likewise its strain: turns of ten degrees
+STRAINED = 5.0  # likewise its strain: turns of ten degrees
 ROOM = 0.48  # of a frame's side: how far from its middle an object may reach
 
 

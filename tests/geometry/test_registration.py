@@ -48,7 +48,7 @@ def test_true_angles_stay_and_scales_are_found(thing):
     # A thing nearer to the first camera looks the same to it, and smaller from behind: outlines hardly tell that apart.
     assert found.scale == pytest.approx(enlarged[-1] / enlarged, rel=0.1) and found.scale.min() < 0.8
     assert found.scale[-1] == 1 and not found.shift[-1].any() and not found.turn[-1].any()
-    assert found.misfit.max() == 0 and found.strain.max() < 1
+    assert found.misfit.max() == 0 and found.strain.max() < 1.5
 
 
 def test_wrong_angles_are_made_better(thing):
@@ -71,7 +71,7 @@ def test_another_object_does_not_fit(thing):
     cv2.line(ring, (96, 10), (96, 40), 1, 8)
     alphas[0] = ring
     found = register(alphas, AZIMUTH, ELEVATION)
-    assert found.strain[:3].max() > 2.5
+    assert found.strain[:3].max() > 5
 
 
 def test_a_photo_without_any_outline_is_left_as_it_is(thing):

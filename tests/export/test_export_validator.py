@@ -50,7 +50,7 @@ def export_shape(seed: int, path: Path) -> None:
     mesh = Mesh(obj.vertices, obj.faces, rng.random((len(obj.vertices), 3)).astype(np.float32))
     cameras = orbit(np.arange(1, 5) * 90.0 % 360, 10.0, obj.camera_radius())
     frames = render_views(obj, cameras, 48)
-    views = Views(frames, cameras, frames[-1])
+    views = Views(frames, cameras, frames[-1:])
     config = ExportConfig(
         faces=int(rng.integers(200, 2000)),
         texture=int(rng.choice([64, 128])),

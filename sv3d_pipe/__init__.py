@@ -21,7 +21,7 @@ _PUBLIC = {
     "Image2Mesh": "sv3d_pipe.pipeline",
     "Image2Scene": "sv3d_pipe.scenes",
     "Config": "sv3d_pipe.config",
-    "View": "sv3d_pipe.extra_photos",
+    "View": "sv3d_pipe.further_photos",
     "Photo": "sv3d_pipe.artifacts",
     "Views": "sv3d_pipe.artifacts",
     "Field": "sv3d_pipe.artifacts",

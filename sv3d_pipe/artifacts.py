@@ -19,7 +19,9 @@ from sv3d_pipe.meshes.read import has_picture, plain_rgb, read_meshes
 from sv3d_pipe.pictures import load_png, save_png
 
 PHOTO_CAMERAS = "photos.json"  # beside transforms.json, in its format, where photos have cameras of their own
-PHOTO_VIEWS = "views.json"  # beside a prepared photo, where there are others: from where they were taken
+PHOTO_VIEWS = (
+    "views.json"  # beside a prepared photo, where there are further ones: from where they were taken
+)
 CORRECTION = "correction.json"  # beside a refined mesh, where its views were corrected
 
 
@@ -30,7 +32,7 @@ def _check(name: str, array: np.ndarray, shape: tuple) -> None:
 
 
 @dataclass(frozen=True)
-class OtherPhoto:
+class FurtherPhoto:
     """A further photo of the object, prepared as the first, by itself.
 
     Attributes:
@@ -52,26 +54,24 @@ class Photo:
 
     Attributes:
         rgba: [S, S, 4] the object, centered, on a transparent background.
-        others: further photos of it, of the same size.
-        cameras: of the others and, last, its own, once they are known; not saved.
+        further: more photos of it, of the same size.
     """
 
     rgba: np.ndarray
-    others: tuple[OtherPhoto, ...] = ()
-    cameras: Cameras | None = None
+    further: tuple[FurtherPhoto, ...] = ()
 
     def __post_init__(self):
         size = self.rgba.shape[0]
-        for rgba in (self.rgba, *(other.rgba for other in self.others)):
+        for rgba in (self.rgba, *(other.rgba for other in self.further)):
             _check("Photo.rgba", rgba, (size, size, 4))
 
     def save(self, folder: Path) -> None:
         save_png(folder / "photo.png", self.rgba)
-        if not self.others:
+        if not self.further:
             return
         (folder / "views").mkdir()
         told = []
-        for number, other in enumerate(self.others, 1):
+        for number, other in enumerate(self.further, 1):
             file = f"views/{number}.png"
             save_png(folder / file, other.rgba)
             told.append(
@@ -85,8 +85,8 @@ class Photo:
     @classmethod
     def load(cls, folder: Path) -> Photo:
         told = json.loads((folder / PHOTO_VIEWS).read_text()) if (folder / PHOTO_VIEWS).exists() else []
-        others = [OtherPhoto(load_png(folder / view.pop("file")), **view) for view in told]
-        return cls(load_png(folder / "photo.png"), tuple(others))
+        further = [FurtherPhoto(load_png(folder / view.pop("file")), **view) for view in told]
+        return cls(load_png(folder / "photo.png"), tuple(further))
 
 
 @dataclass(frozen=True)

@@ -10,22 +10,14 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import sys
-import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sv3d_pipe.errors import UserError, one_line
-from sv3d_pipe.inputs import read_text
+from sv3d_pipe.errors import UserError
+from sv3d_pipe.further_photos import absolute_views
 from sv3d_pipe.mesh_formats import WRITTEN
 from sv3d_pipe.settings import option, read_value
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 
 ASSUMED_ELEVATION_DEG = 10.0  # of a photo that nobody said more of
 
@@ -56,7 +48,7 @@ class PrepConfig:
         "More photos of the same object, PHOTO@AZIMUTH or PHOTO@AZIMUTH,ELEVATION separated by semicolons, in degrees:"
         " 90 is taken from the right of the first photo, 180 from behind; the elevation is the first photo's if not"
         " given.",
-        files=True,
+        files=absolute_views,
     )
     fill: float = option(
         0.8, "Share of the picture's side that the object's longer side fills.", at_least=0.2, at_most=1.0
@@ -158,7 +150,9 @@ class RefineConfig:
     """Refine the surface as a deformable tetrahedral grid (DMTet), at the end with score distillation (SDS)."""
 
     shape: str = option(
-        "field", "What to start from: field (the nerf stage's surface), or a mesh file.", files=True
+        "field",
+        "What to start from: field (the nerf stage's surface), or a mesh file.",
+        files=lambda path: str(Path(path).absolute()),
     )
     correct_views: bool = option(
         True,
@@ -307,48 +301,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "export.texture": 2048,
     },
 }
-
-
-def load_toml(path: Path) -> dict[str, Any]:
-    """Dotted settings from a TOML file with one table per stage. Raises UserError if unreadable."""
-    if not path.exists():
-        raise UserError(f"Cannot read the config file {path}: there is no such file.")
-    try:
-        document = tomllib.loads(read_text(path))
-    except RecursionError:
-        raise UserError(f"The config file {path} is nested too deeply.") from None
-    except ValueError as error:  # bad TOML, or a number of thousands of digits
-        raise UserError(f"The config file {path} is not valid TOML: {one_line(str(error), 100)}.") from None
-    flat = {}
-    for stage, table in document.items():
-        if not isinstance(table, dict):
-            raise UserError(f"In {path}, {stage!r} must be a table such as [nerf].")
-        flat.update({f"{stage}.{key}": value for key, value in table.items()})
-    return flat
-
-
-def to_toml(config: Config) -> str:
-    """The settings as TOML that :func:`load_toml` reads, each with its help as a comment."""
-    tables = []
-    for stage in dataclasses.fields(config):
-        settings = getattr(config, stage.name)
-        lines = [f"# {type(settings).__doc__}", f"[{stage.name}]"]
-        for spec in dataclasses.fields(settings):
-            value = getattr(settings, spec.name)
-            said = (
-                f"# {spec.name} = "
-                if value is None
-                else f"{spec.name} = {json.dumps(value, ensure_ascii=False)}"
-            )
-            lines += [f"# {_help(spec, settings)}", said]
-        tables.append("\n".join(lines))
-    return "\n\n".join(tables) + "\n"
-
-
-def _help(spec: dataclasses.Field, settings: Any) -> str:
-    kind = typing.get_type_hints(type(settings))[spec.name]
-    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
-    return spec.metadata["help"] + (f" One of {', '.join(choices)}." if choices else "")
 
 
 def stable_hash(value: Any) -> str:

@@ -22,7 +22,7 @@ from sv3d_pipe.config import Config
 from sv3d_pipe.contracts import Prior, Reconstructor
 from sv3d_pipe.device import check_device_name, resolve_device
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.extra_photos import View, parse_views, views_text
+from sv3d_pipe.further_photos import View, parse_views, views_text
 from sv3d_pipe.road.context import Context
 from sv3d_pipe.road.report import Reporter, make_reporter
 from sv3d_pipe.road.run import Result, Road, Route, Stage

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Callable
 from typing import Any, Literal
 
 from sv3d_pipe.errors import UserError
@@ -19,11 +20,11 @@ def option(
     at_most: float | None = None,
     words: tuple[str, ...] = (),
     numbers: bool = False,
-    files: bool = False,
+    files: Callable[[str], str] | None = None,
 ) -> Any:
     """A config field: its default and its help; for numbers, the range it must lie in; for text that
-    is a list with commas, the words it may hold, or that it holds numbers in the range or nothing. Of one that names
-    files, their content is part of a stage's key, not where they lie."""
+    is a list with commas, the words it may hold, or that it holds numbers in the range or nothing. Of text that names files,
+    ``files`` makes the paths in it absolute, and their content is part of a stage's key, not where they lie."""
     metadata = {
         "help": help, "at_least": at_least, "at_most": at_most, "words": words, "numbers": numbers, "files": files,
     }  # fmt: skip
@@ -52,7 +53,8 @@ def read_value(config: Any, key: str, value: Any) -> Any:
     if kind is str and value == "" == spec.default:
         return value
     if kind is str:
-        return _read_text(name, value, spec.metadata["words"])
+        text, absolute = _read_text(name, value, spec.metadata["words"]), spec.metadata["files"]
+        return absolute(text) if absolute and text != spec.default else text
     return _read_number(name, value, kind, spec.metadata["at_least"], spec.metadata["at_most"])
 
 

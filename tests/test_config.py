@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from sv3d_pipe.config import PRESETS, Config, RefineConfig, load_toml, stable_hash, to_toml
+from sv3d_pipe.config import PRESETS, Config, RefineConfig, stable_hash
+from sv3d_pipe.config_files import load_toml, to_toml
 from sv3d_pipe.errors import UserError
 
 

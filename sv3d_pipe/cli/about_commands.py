@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from sv3d_pipe.cli.signatures import Choices, with_settings
-from sv3d_pipe.config import Config, to_toml
+from sv3d_pipe.config import Config
+from sv3d_pipe.config_files import to_toml
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.road.sources import begun
 

@@ -12,7 +12,7 @@ import typer
 from sv3d_pipe.cli.guard import WRONG_USE, at_work
 from sv3d_pipe.cli.signatures import SEED, Choices, with_settings
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.extra_photos import parse_view, views_text
+from sv3d_pipe.further_photos import parse_view, views_text
 from sv3d_pipe.inputs import require_file
 from sv3d_pipe.road.workspace import Workspace
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from sv3d_pipe.config import PRESETS, Config, load_toml
+from sv3d_pipe.config import PRESETS, Config
+from sv3d_pipe.config_files import load_toml
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.settings import plain_type
 

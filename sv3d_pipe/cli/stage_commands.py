@@ -144,7 +144,6 @@ def _run_from(start: str, work: Work, until: str, force: bool, choices: Choices)
     from sv3d_pipe.road.report import make_reporter
     from sv3d_pipe.road.sources import workspace_for
 
-    choices = _absolute_shape(choices)
     Image2Mesh(choices.config(), device=choices.device).check(start, until)
     root = work.root or workspace_for(work.source, Path("out"), work.route.kind)
     run = Workspace(root).read_run()
@@ -158,16 +157,6 @@ def _run_from(start: str, work: Work, until: str, force: bool, choices: Choices)
     names = work.route.names
     if until != names[-1]:
         reporter.say(f"Continue with `img2mesh {names[names.index(until) + 1]} {root}`.")
-
-
-def _absolute_shape(choices: Choices) -> Choices:
-    """The choices with the path of a starting mesh made absolute, so that it is found from any folder later."""
-    shape = choices.settings.get("refine.shape", "field")
-    if shape == "field":
-        return choices
-    return dataclasses.replace(
-        choices, settings=choices.settings | {"refine.shape": str(Path(shape).absolute())}
-    )
 
 
 def _settings(start: str, work: Work, run: dict | None, choices: Choices) -> Config:

@@ -25,7 +25,7 @@ from sv3d_pipe.evaluate.suite import Options, Suite
 from sv3d_pipe.evaluate.tables import Row, Table, summarize, word
 from sv3d_pipe.evaluate.taken_photos import Subject, TakenPhoto, take_photo
 from sv3d_pipe.evaluate.truth import Angles, ellipsoid, place, visible_scale
-from sv3d_pipe.extra_photos import View
+from sv3d_pipe.further_photos import View
 from sv3d_pipe.geometry.extent import relative_depth, stretched, unit_box
 from sv3d_pipe.pictures import save_png
 from sv3d_pipe.pipeline import Image2Mesh

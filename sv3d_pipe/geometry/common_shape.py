@@ -14,7 +14,9 @@ from sv3d_pipe.geometry.hull import cell_centers
 from sv3d_pipe.geometry.outlines import Outline
 
 GRID = 72  # cells per side
-AGREE = 0.85  # share of the painted outlines that must hold a point for it to be inside
+AGREE = (
+    0.85  # share of the painted outlines that must hold a point, as hull.AGREEMENT has it for generated views
+)
 SLOPE = 0.3  # by which what is added falls with distance, so that it has no thin fins: cells per cell
 ROUNDS = 4  # of adding what is lacking
 FINEST = 2 * GRID  # side of pictures above which they show no more of the cells

@@ -43,7 +43,6 @@ class Registration:
         turn: [K, 3] of the cameras from what was told: azimuth, elevation, roll in radians.
         misfit: [K] of each photo, the share of the lines of sight between it and the photo that it agrees with least
             that miss.
-        cost: of all of them, what was minimized.
     """
 
     cameras: Cameras
@@ -51,7 +50,6 @@ class Registration:
     shift: np.ndarray
     turn: np.ndarray
     misfit: np.ndarray
-    cost: float
 
     @property
     def strain(self) -> np.ndarray:
@@ -97,7 +95,6 @@ def register(
         change[:, 4:],
         change[:, :3],
         photos.misfit(change),
-        photos.cost(change, scaled),
     )
 
 
@@ -118,7 +115,7 @@ class _Photos:
 
     def cost(self, change: np.ndarray, usual: np.ndarray) -> float:
         """What a fit minimizes: robust squares of what lines of sight miss, and of how unusual the change is."""
-        missed, unusual = self._residuals(change, usual)
+        missed, unusual = _missed(self._table(change)), (change - usual) / EXPECTED
         return float((np.sqrt(1 + missed**2) - 1).sum() + 0.5 * (unusual**2).sum())
 
     def fit(self, change: np.ndarray, usual: np.ndarray | None = None) -> np.ndarray:
@@ -172,10 +169,6 @@ class _Photos:
         weight = np.concatenate([1 / np.sqrt(1 + missed**2), np.ones(len(unusual))])
         residual = np.concatenate([missed, unusual])
         return (slopes * weight[:, None]).T @ slopes, slopes.T @ (weight * residual)
-
-    def _residuals(self, change: np.ndarray, usual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """[R] by how much lines of sight miss, in units of NOISE, and [6 K] how unusual the change is, in units of EXPECTED."""
-        return _missed(self._table(change)), ((change - usual) / EXPECTED).ravel()
 
     def _table(self, change: np.ndarray, before: Table | None = None, only: int | None = None) -> Table:
         """How far points along the lines of sight of photo j are inside of the outline of photo k, for all j and k.

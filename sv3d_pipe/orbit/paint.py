@@ -15,7 +15,7 @@ from sv3d_pipe.config import OrbitConfig
 from sv3d_pipe.contracts import Prior
 from sv3d_pipe.orbit.angles import camera_angles
 from sv3d_pipe.orbit.elevation import seen_elevation
-from sv3d_pipe.orbit.known_photos import facts, locate, with_photos
+from sv3d_pipe.orbit.known_photos import facts, locate, taken_from, with_photos
 from sv3d_pipe.orbit.memory_plan import Plan, first_that_fits
 from sv3d_pipe.orbit.model import OrbitModel
 from sv3d_pipe.orbit.store.load import load_model
@@ -42,12 +42,15 @@ def paint(
         UserError: angles or a size that the model cannot paint, or too little memory.
     """
     model, found = model or load_model(config, context.device), None
-    if photo.others:
-        found = locate(photo, config.photo_elevation_deg)
-        photo = replace(photo, cameras=found.cameras)
+    shown = photo
+    if photo.further:
+        with context.bar("views", 1) as bar:
+            found = locate(photo, config.photo_elevation_deg)
+            bar.update(1)
+        shown = taken_from(photo, config.photo_elevation_deg, found)
     with model.in_use():
-        painted, metrics = paint_frames(config, photo, context, model)
-        frames = sharpen(config, painted, photo, context, model)
+        painted, metrics = paint_frames(config, shown, context, model)
+        frames = sharpen(config, painted, shown, context, model)
     frames[-1] = resize_rgba(photo.rgba, frames.shape[1])
     cameras, seen = place_cameras(config, frames[..., 3], context, model.takes_pose)
     views = replace(painted, rgba=frames, cameras=cameras, photo_cameras=cameras[-1])
@@ -55,7 +58,7 @@ def paint(
         if seen["elevation_deg"] != config.photo_elevation_deg:
             found = locate(photo, seen["elevation_deg"])
         views = with_photos(views, photo, found)
-        seen |= {"views": facts(photo.others, found, context)}
+        seen |= {"views": facts(photo.further, found, context)}
     views, filled = mended(views)
     if filled:
         context.say(

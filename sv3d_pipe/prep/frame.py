@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from sv3d_pipe.artifacts import OtherPhoto, Photo
+from sv3d_pipe.artifacts import FurtherPhoto, Photo
 from sv3d_pipe.config import PrepConfig
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.extra_photos import parse_views
+from sv3d_pipe.further_photos import parse_views
 from sv3d_pipe.pictures import read_image
 from sv3d_pipe.prep.matte import Matte, cut_out
 from sv3d_pipe.prep.meant import box_text, meant, photo_box
@@ -43,15 +43,15 @@ def prepare(config: PrepConfig, path: Path, context: Context) -> tuple[Photo, di
         UserError: a file cannot be used; the sentence says why and what to do.
     """
     rgba, metrics = cut_and_center(config, Path(path), context)
-    alone, others, told = dataclasses.replace(config, box="", point=""), [], []
+    alone, further, told = dataclasses.replace(config, box="", point=""), [], []
     for view in parse_views(config.views):
         file = Path(view.path)
         other, about = cut_and_center(alone, file, context)
-        others.append(OtherPhoto(other, view.azimuth_deg, view.elevation_deg, file.name))
+        further.append(FurtherPhoto(other, view.azimuth_deg, view.elevation_deg, file.name))
         told.append(
             {"view": file.name, "azimuth_deg": view.azimuth_deg, "elevation_deg": view.elevation_deg} | about
         )
-    return Photo(rgba, tuple(others)), metrics | ({"views": told} if told else {})
+    return Photo(rgba, tuple(further)), metrics | ({"views": told} if told else {})
 
 
 def cut_and_center(config: PrepConfig, path: Path, context: Context) -> tuple[np.ndarray, dict[str, Any]]:

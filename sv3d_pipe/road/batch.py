@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from sv3d_pipe.device import usable_cores, visible_cards
 from sv3d_pipe.errors import UserError, explain
-from sv3d_pipe.extra_photos import views_beside, without_views
 from sv3d_pipe.files import write_atomically
+from sv3d_pipe.further_photos import View, named_view, with_their_views
 from sv3d_pipe.road.report import RemoteReporter, Reporter, Retold, format_metric
 from sv3d_pipe.road.run import Result
 from sv3d_pipe.road.sources import images_below, workspace_for
@@ -35,7 +35,7 @@ class Converter(Protocol):
 
     def check(self, start: str = "prep", until: str = "export") -> None: ...
 
-    def __call__(self, photo: Path, out: Path, **run: Any) -> Result: ...
+    def __call__(self, photo: Path | list[Path | View], out: Path, **run: Any) -> Result: ...
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def run_batch(
     """Make a mesh of every picture below ``folder``; its path is kept below ``out``.
 
     Pictures beside it that are its further views by their names, ``mug@180.png`` beside ``mug.png``, belong to it, see
-    :func:`sv3d_pipe.extra_photos.views_beside`.
+    :func:`sv3d_pipe.further_photos.with_their_views`.
 
     One after the other, by a process beside this one, so that a photo that kills it (out of memory, a crash in a
     library) ends nothing else; or, where the device is "auto" and there are several CUDA cards, by one process per
@@ -98,7 +98,8 @@ def run_batch(
         raise UserError(f"There is no folder {folder}; `img2mesh batch` takes a folder of pictures.")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder with -o.")
-    photos = without_views(images_below(folder, out, exclude, reporter.say))
+    views = with_their_views(images_below(folder, out, exclude, reporter.say))
+    photos = list(views)
     if not photos:
         raise UserError(
             f"There are no pictures in {folder}; it must hold PNG, JPEG, WebP, BMP, TIFF, GIF or AVIF files."
@@ -119,7 +120,7 @@ def run_batch(
                 reporter.say(f"{out / 'batch.json'} was not written ({error.strerror}).")
             refused.add(error.strerror)
 
-    with closing(_finished(cards, make, photos, folder, out, run, reporter)) as finished:
+    with closing(_finished(cards, make, views, folder, out, run, reporter)) as finished:
         for number, item in enumerate(finished, 1):
             if len(cards) > 1:
                 _tell(reporter, f"[{number}/{len(photos)}] {item.photo}", item)
@@ -141,7 +142,7 @@ def summarize(items: list[Item]) -> dict[str, Any]:
 def _finished(
     cards: list[str],
     make: Callable[[Reporter], Converter],
-    photos: list[Path],
+    views: dict[Path, list[Path]],
     folder: Path,
     out: Path,
     run: dict[str, Any],
@@ -154,8 +155,9 @@ def _finished(
     alone = len(cards) < 2
     threads = with_threads(max(1, usable_cores() // max(1, len(cards))))
     places = [{}] if alone else [{"CUDA_VISIBLE_DEVICES": card} | threads for card in cards]
-    work = partial(_run_in_worker, make, folder, out, run, alone)
+    work = partial(_run_in_worker, make, folder, out, run, views, alone)
     with Retold(reporter) as retold:
+        photos = list(views)
         told = _announced(photos, folder, retold) if alone else _reserved(photos, folder, out)
         with closing(each(told, work, partial(_give_up, folder), places, retold.hear)) as finished:
             for _, item in finished:
@@ -184,22 +186,25 @@ def _run_in_worker(
     folder: Path,
     out: Path,
     run: dict[str, Any],
+    views: dict[Path, list[Path]],
     aloud: bool,
     photo: Path,
 ) -> Item:
     reporter = RemoteReporter(tell) if aloud else Reporter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _run_one(make(reporter), folder, out, run, photo)
+        return _run_one(make(reporter), folder, out, run, photo, views[photo])
 
 
-def _run_one(image2mesh: Converter, folder: Path, out: Path, run: dict[str, Any], photo: Path) -> Item:
+def _run_one(
+    image2mesh: Converter, folder: Path, out: Path, run: dict[str, Any], photo: Path, views: list[Path]
+) -> Item:
     began, relative = time.monotonic(), photo.relative_to(folder)
     workspace, result, error = None, None, None
     try:
         workspace = workspace_for(photo, out / relative.parent)
-        views = views_beside(photo)
-        result = image2mesh([photo, *views] if views else photo, workspace, **run)
+        given = [photo, *map(named_view, views)] if views else photo
+        result = image2mesh(given, workspace, **run)
         error = " ".join(result.failures) or None
     except Exception as reason:  # one photo's trouble, whatever it is, is not the next one's
         error = explain(reason, workspace)

@@ -11,7 +11,8 @@ from road_fakes import FakeRoad
 from typer.testing import CliRunner
 
 from sv3d_pipe.cli import app
-from sv3d_pipe.config import Config, load_toml
+from sv3d_pipe.config import Config
+from sv3d_pipe.config_files import load_toml
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.orbit.store.find import find_model
 from sv3d_pipe.road.sources import workspace_for

@@ -9,7 +9,7 @@ from sv3d_pipe.config import Config
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.evaluate.taken_photos import Subject, parse_degrees, subjects, take_photo
 from sv3d_pipe.evaluate.truth import place, scaled, seen_from
-from sv3d_pipe.extra_photos import View
+from sv3d_pipe.further_photos import View
 from sv3d_pipe.pictures import load_png, resize_rgba, save_png
 from sv3d_pipe.pipeline import Image2Mesh
 from sv3d_pipe.render.draw import render_views

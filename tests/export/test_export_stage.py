@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 import trimesh
+from gray_bodies import gray
 
-from sv3d_pipe.artifacts import Mesh, Views
+from sv3d_pipe.artifacts import Views
 from sv3d_pipe.cameras import orbit, orbit_angles
 from sv3d_pipe.config import ExportConfig
 from sv3d_pipe.errors import UserError
@@ -28,10 +29,7 @@ def cube_input(colored_cube):
     cube = dataclasses.replace(colored_cube, vertices=colored_cube.vertices * 0.6 + np.float32((0.05, 0, 0)))
     cameras = orbit(*orbit_angles("sine", 10.0))
     views = Views(render_views(cube, cameras, 64), cameras, render_views(cube, cameras[-1], 192))
-    body = trimesh.Trimesh(cube.vertices, cube.faces)
-    body.merge_vertices()
-    rgb = np.full((len(body.vertices), 3), 0.5, np.float32)
-    return Mesh(body.vertices.astype(np.float32), np.asarray(body.faces, np.int64), rgb), views
+    return gray(cube), views
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ import struct
 import numpy as np
 import pytest
 import trimesh
+from gray_bodies import gray
 
-from sv3d_pipe.artifacts import Mesh, Views
+from sv3d_pipe.artifacts import Views
 from sv3d_pipe.cameras import Cameras, orbit, orbit_angles
 from sv3d_pipe.config import ExportConfig
 from sv3d_pipe.export.asset import Asset, placed
@@ -39,10 +40,7 @@ def cube_input(colored_cube):
     views = Views(
         render_views(cube, cameras, 64), cameras, render_views(cube, own, PHOTO_SIZE), photo_cameras=own
     )
-    body = trimesh.Trimesh(cube.vertices, cube.faces)
-    body.merge_vertices()
-    rgb = np.full((len(body.vertices), 3), 0.5, np.float32)
-    return Mesh(body.vertices.astype(np.float32), np.asarray(body.faces, np.int64), rgb), views
+    return gray(cube), views
 
 
 @pytest.fixture(scope="module")

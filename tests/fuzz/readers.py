@@ -17,7 +17,8 @@ from safetensors.torch import save as save_tensors
 from sv3d_pipe.cameras import orbit
 from sv3d_pipe.capture.lens import read_lens
 from sv3d_pipe.capture.transforms import read_frames
-from sv3d_pipe.config import Config, load_toml
+from sv3d_pipe.config import Config
+from sv3d_pipe.config_files import load_toml
 from sv3d_pipe.errors import UserError
 from sv3d_pipe.orbit.store.cache import safetensors_header
 from sv3d_pipe.pictures import read_image

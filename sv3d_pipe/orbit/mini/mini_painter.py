@@ -24,14 +24,14 @@ class MiniPainter(Painter):
 
     pipeline: MiniPipeline
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self._measured: tuple[Photo, float | None] | None = None
+    _measured: tuple[Photo, float | None] | None = (
+        None  # the last photo's depth, which painting and masks need
+    )
 
     def paint(
         self, photo: Photo, angles: Angles, config: OrbitConfig, plan: Plan, context: Context
     ) -> Painted:
-        with self.pipeline.told(self._depth(photo, plan, context.device)):
+        with self.pipeline.told(self._depth(photo, angles, plan, context.device)):
             return super().paint(photo, angles, config, plan, context)
 
     def plans(
@@ -55,18 +55,20 @@ class MiniPainter(Painter):
         thinks in a volume then says what the solid is. Several steps paint one possibility, masks and all."""
         if config.steps > 1 or not hasattr(self.pipeline.unet, "silhouettes"):
             return crisp(rgba)
-        with self.pipeline.told(self._depth(photo)):
+        with self.pipeline.told(self._depth(photo, angles)):
             return cut_out(rgba, solid_masks(self.pipeline, photo.rgba, angles))
 
-    def _depth(self, photo: Photo, plan: Plan | None = None, device: str = "") -> float | None:
-        """How deep the object is, as other photos of it show; None where none does."""
-        if not (photo.others and self.pipeline.knows):
+    def _depth(
+        self, photo: Photo, angles: Angles, plan: Plan | None = None, device: str = ""
+    ) -> float | None:
+        """How deep the object is, as further photos of it show; None where none does."""
+        if not (photo.further and self.pipeline.knows):
             return None
         if self._measured is None or self._measured[0] is not photo:
             with self.pipeline.busy:
                 if plan is not None:
                     self.pipeline.adopt(plan, device)
-                self._measured = photo, seen_depth(self.pipeline, photo)
+                self._measured = photo, seen_depth(self.pipeline, photo, float(angles[1][-1]))
         return self._measured[1]
 
 

@@ -1,4 +1,4 @@
-"""How deep the object is, where other photos show it: the depth at which mini's own solid has their outlines."""
+"""How deep the object is, where further photos show it: the depth at which mini's own solid has their outlines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from sv3d_pipe.artifacts import Photo
-from sv3d_pipe.cameras import Cameras
 from sv3d_pipe.orbit.conditioning import time_ids
 from sv3d_pipe.orbit.mini.knowledge import with_depths
 from sv3d_pipe.orbit.mini.pixel_pipeline import MiniPipeline
@@ -19,22 +18,23 @@ SIDEWAYS = 0.3  # sine of the azimuth from which on a photo shows some depth
 FILL = 0.8  # of a frame's side, in which outlines are compared whatever their scale
 
 
-def seen_depth(pipeline: MiniPipeline, photo: Photo) -> float | None:
-    """The depth that the outlines of the other photos show, as :func:`sv3d_pipe.geometry.extent.relative_depth` has it.
+def seen_depth(pipeline: MiniPipeline, photo: Photo, elevation_deg: float) -> float | None:
+    """The depth that the outlines of further photos show, as :func:`sv3d_pipe.geometry.extent.relative_depth` has it.
 
     Args:
-        photo: with others, and all their cameras.
+        photo: with further ones, all of whose angles are known. elevation_deg: its own.
     Returns:
         None if all photos are from the front or from behind, where none is seen.
     """
-    azimuth_deg, elevation_deg = angles_of(photo.cameras)
+    azimuth_deg = np.array([*(other.azimuth_deg for other in photo.further), 0.0])
+    elevations_deg = np.array([*(other.elevation_deg for other in photo.further), elevation_deg])
     sideways = np.abs(np.sin(np.radians(azimuth_deg)))[:-1]
     if sideways.max() < SIDEWAYS:
         return None
     size = pipeline.size
-    seen = np.stack([_framed(resize_rgba(other.rgba, size)[..., 3]) for other in photo.others])
-    poses = time_ids(azimuth_deg, elevation_deg, cond_aug=0.0)[:, 1:].to(pipeline.unet.device)
-    condition = pipeline.encode_photo(photo.rgba.astype(np.float32), float(elevation_deg[-1]))
+    seen = np.stack([_framed(resize_rgba(other.rgba, size)[..., 3]) for other in photo.further])
+    poses = time_ids(azimuth_deg, elevations_deg, cond_aug=0.0)[:, 1:].to(pipeline.unet.device)
+    condition = pipeline.encode_photo(photo.rgba.astype(np.float32), elevation_deg)
     worth = np.zeros(len(DEPTHS))
     for n, depth in enumerate(DEPTHS):
         tokens = with_depths(condition.token, torch.tensor([depth]))
@@ -45,12 +45,6 @@ def seen_depth(pipeline: MiniPipeline, photo: Photo) -> float | None:
     if condition.guess is not None:
         worth -= np.abs(np.log(DEPTHS / condition.guess.depth)) / condition.guess.error
     return float(DEPTHS[worth.argmax()])
-
-
-def angles_of(cameras: Cameras) -> tuple[np.ndarray, np.ndarray]:
-    """Azimuth and elevation [N] in degrees of where cameras stand."""
-    x, y, z = cameras.origins.astype(np.float64).T
-    return np.degrees(np.arctan2(x, z)), np.degrees(np.arctan2(y, np.hypot(x, z)))
 
 
 def _framed(mask: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.picture_kinds import SUFFIXES
 
 SEPARATOR = ";"
 NUMBER = r"[-+]?\d+(?:\.\d*)?"
@@ -32,8 +31,13 @@ class View:
 
     def __str__(self) -> str:
         """What :func:`parse_view` reads."""
-        elevation = "" if self.elevation_deg is None else f",{self.elevation_deg:g}"
-        return f"{self.path}@{self.azimuth_deg:g}{elevation}"
+        elevation = "" if self.elevation_deg is None else f",{_degrees(self.elevation_deg)}"
+        return f"{self.path}@{_degrees(self.azimuth_deg)}{elevation}"
+
+
+def _degrees(angle: float) -> str:
+    """To a millionth, without an exponent."""
+    return f"{angle:.6f}".rstrip("0").rstrip(".")
 
 
 def parse_view(text: str) -> View:
@@ -43,8 +47,6 @@ def parse_view(text: str) -> View:
         raise UserError(
             f"A view is PHOTO@AZIMUTH or PHOTO@AZIMUTH,ELEVATION in degrees, for example back.png@180, not {text!r}."
         )
-    if SEPARATOR in match["path"]:
-        raise UserError(f"The name of a view must not hold {SEPARATOR!r}; rename {match['path']}.")
     elevation = None if match["elevation"] is None else float(match["elevation"])
     if elevation is not None and abs(elevation) > MOST_ELEVATION_DEG:
         raise UserError(
@@ -63,32 +65,45 @@ def parse_views(text: str) -> tuple[View, ...]:
 
 
 def views_text(views: tuple[View, ...]) -> str:
-    """What :func:`parse_views` reads, with absolute paths, so that they are found from any folder later."""
+    """What :func:`parse_views` reads, with absolute paths, so that they are found from any folder later.
+
+    Raises:
+        UserError: a path cannot be told from what separates them.
+    """
+    for view in views:
+        if SEPARATOR in str(Path(view.path).absolute()):
+            raise UserError(f"The path of a view must not hold {SEPARATOR!r}; rename {view.path}.")
     return SEPARATOR.join(
         str(View(Path(view.path).absolute(), view.azimuth_deg, view.elevation_deg)) for view in views
     )
 
 
-def views_beside(photo: Path) -> tuple[View, ...]:
-    """The views that lie beside a photo, by their names: ``mug@180.png`` and ``mug@90,20.jpg`` beside ``mug.png``."""
-    files = [path for path in sorted(photo.parent.glob("*@*")) if is_view_of(path, photo)]
-    told = [parse_view(path.stem) for path in files]
-    return tuple(View(path, view.azimuth_deg, view.elevation_deg) for path, view in zip(files, told))
+def absolute_views(text: str) -> str:
+    """The setting with absolute paths. Raises UserError as :func:`parse_view` does."""
+    return views_text(parse_views(text))
 
 
-def without_views(photos: list[Path]) -> list[Path]:
-    """Those that are not by their names views of another one of them."""
-    known = {(photo.parent, photo.stem) for photo in photos}
-    matches = [ANGLES.fullmatch(photo.stem) for photo in photos]
-    return [
-        photo
-        for photo, match in zip(photos, matches)
-        if match is None or (photo.parent, match["path"]) not in known
-    ]
+def with_their_views(photos: list[Path]) -> dict[Path, list[Path]]:
+    """Each photo, and those of the pictures that are by their names views of it.
+
+    ``mug@180.png`` and ``mug@90,20.jpg`` are views of ``mug.png`` in the same folder. Where there is no such photo, or
+    several of that name, they are photos of their own.
+    """
+    named: dict[tuple[Path, str], list[Path]] = {}
+    for photo in photos:
+        named.setdefault((photo.parent, photo.stem), []).append(photo)
+    found: dict[Path, list[Path]] = {}
+    for photo in photos:
+        match = ANGLES.fullmatch(photo.stem)
+        first = named.get((photo.parent, match["path"]), []) if match else []
+        if len(first) == 1:
+            found.setdefault(first[0], []).append(photo)
+        else:
+            found.setdefault(photo, [])
+    return found
 
 
-def is_view_of(path: Path, photo: Path) -> bool:
-    """Whether a picture is by its name a view of a photo in the same folder."""
-    match = ANGLES.fullmatch(path.stem)
-    named = match is not None and match["path"] == photo.stem
-    return named and path.parent == photo.parent and path.suffix.lower() in SUFFIXES
+def named_view(path: Path) -> View:
+    """The view that a picture's name tells of, ``mug@90,20.jpg``. Raises UserError as :func:`parse_view` does."""
+    told = parse_view(path.stem)
+    return View(path, told.azimuth_deg, told.elevation_deg)

@@ -12,7 +12,7 @@ from sv3d_pipe.artifacts import Photo
 from sv3d_pipe.cli import app
 from sv3d_pipe.config import Config
 from sv3d_pipe.errors import UserError
-from sv3d_pipe.extra_photos import parse_view, parse_views, views_beside, views_text, without_views
+from sv3d_pipe.further_photos import named_view, parse_view, parse_views, views_text, with_their_views
 from sv3d_pipe.road.report import Reporter
 
 
@@ -47,7 +47,6 @@ def test_a_view_is_read_as_it_is_written(text, view):
         ("back.png@behind", "PHOTO@AZIMUTH"),
         ("back.png@400", "between -360 and 360"),
         ("back.png@90,85", "between -80 and 80"),
-        ("a;b.png@90", "rename a;b.png"),
     ],
 )
 def test_what_is_no_view_is_said(text, said):
@@ -62,25 +61,40 @@ def test_the_setting_holds_all_of_them_with_absolute_paths(tmp_path, monkeypatch
     assert parse_views("") == ()
 
 
-def test_views_are_found_beside_their_photo_by_name(tmp_path):
+def test_angles_keep_their_digits():
+    assert (
+        str(View("a.png", 179.99999)) == "a.png@179.99999"
+        and str(View("a.png", 1e-9, -0.5)) == "a.png@0,-0.5"
+    )
+
+
+def test_a_path_that_holds_what_separates_views_is_named(tmp_path):
+    with pytest.raises(UserError, match="rename a;b.png"):
+        views_text((View("a;b.png", 90),))
+
+
+def test_views_are_found_beside_their_photo_by_name():
     names = (
+        "cup@90.png",
+        "dog.jpg",
+        "dog.png",
+        "dog@180.png",
         "mug.png",
         "mug@180.png",
         "mug@90,20.jpg",
         "mug@side.png",
-        "cup@90.png",
-        "mug2.png",
-        "mug@180.txt",
     )
-    for name in names:
-        (tmp_path / name).write_bytes(b"")
-    assert views_beside(tmp_path / "mug.png") == (
-        View(tmp_path / "mug@180.png", 180.0),
-        View(tmp_path / "mug@90,20.jpg", 90.0, 20.0),
-    )
-    pictures = sorted(tmp_path.glob("*.[pj][np]g"))
-    left = [path.name for path in without_views(pictures)]
-    assert left == ["cup@90.png", "mug.png", "mug2.png", "mug@side.png"]  # no photo is named cup
+    found = with_their_views([Path("in", name) for name in names] + [Path("in/deep/mug@90.png")])
+    assert found == {
+        Path("in/cup@90.png"): [],  # there is no cup
+        Path("in/dog.jpg"): [],
+        Path("in/dog.png"): [],
+        Path("in/dog@180.png"): [],  # of which dog?
+        Path("in/mug.png"): [Path("in/mug@180.png"), Path("in/mug@90,20.jpg")],
+        Path("in/mug@side.png"): [],
+        Path("in/deep/mug@90.png"): [],
+    }
+    assert named_view(Path("in/mug@90,20.jpg")) == View(Path("in/mug@90,20.jpg"), 90.0, 20.0)
 
 
 def test_prep_takes_them_and_their_content_is_what_counts(tmp_path):
@@ -92,7 +106,7 @@ def test_prep_takes_them_and_their_content_is_what_counts(tmp_path):
 
     first = prep(View(back, 180))
     photo = Photo.load(tmp_path / "W" / "1-prep")
-    (other,) = photo.others
+    (other,) = photo.further
     assert (other.azimuth_deg, other.elevation_deg, other.name) == (180.0, None, "back.png")
     assert (
         other.rgba.shape == photo.rgba.shape and other.rgba[..., 3].mean() < 0.9 * photo.rgba[..., 3].mean()
@@ -103,7 +117,7 @@ def test_prep_takes_them_and_their_content_is_what_counts(tmp_path):
     assert not prep(View(tmp_path / "other.png", 170)).skipped
     picture(tmp_path / "other.png", 50)
     assert not prep(View(tmp_path / "other.png", 170)).skipped
-    assert not prep().skipped and not Photo.load(tmp_path / "W" / "1-prep").others
+    assert not prep().skipped and not Photo.load(tmp_path / "W" / "1-prep").further
 
 
 def test_a_list_is_a_photo_and_views(tmp_path):
@@ -118,13 +132,15 @@ def test_the_command_takes_views_and_batch_finds_them(tmp_path, monkeypatch):
     call = CliRunner().invoke
     result = call(app, ["in/mug.png", "--view", "in/mug@180.png@180", "--until", "prep", "-o", "W", "-q"])
     assert result.exit_code == 0, result.output
-    assert len(Photo.load(Path("W/1-prep")).others) == 1
+    assert len(Photo.load(Path("W/1-prep")).further) == 1
     assert call(app, ["prep", "W", "-q"]).exit_code == 0  # the workspace remembers them
-    assert len(Photo.load(Path("W/1-prep")).others) == 1
+    assert len(Photo.load(Path("W/1-prep")).further) == 1
     result = call(app, ["in/mug.png", "--view", "in/none.png@180", "--until", "prep", "-o", "V"])
     assert result.exit_code == 2 and "There is no file" in result.stderr
     result = call(app, ["in/mug.png", "--objects", "each", "--view", "in/mug@180.png@180", "-o", "S"])
     assert result.exit_code == 2 and "Further views belong to one object" in result.stderr
     assert call(app, ["batch", "in", "-o", "out", "--until", "prep", "-q"]).exit_code == 0
     assert [path.name for path in sorted(Path("out").iterdir()) if path.is_dir()] == ["mug"]
-    assert len(Photo.load(Path("out/mug/1-prep")).others) == 1
+    assert len(Photo.load(Path("out/mug/1-prep")).further) == 1
+    left_out = ["batch", "in", "-o", "new", "--exclude", "*@*", "--until", "prep", "-q"]
+    assert call(app, left_out).exit_code == 0 and not Photo.load(Path("new/mug/1-prep")).further
